@@ -41,3 +41,9 @@ DEDUP_WINDOW_IDS = Limit(
     reason="Ids a stream remembers to recognise a repeated event. A resumed stream repeats its last few events, not "
     "its last thousand; older ids are forgotten first.",
 )
+MAX_DECODED_CHUNK_BYTES = Limit(
+    16 * MiB,
+    unit="bytes",
+    reason="What one compressed chunk may unpack to, for watchers. As large as the largest frame; beyond it the stream "
+    "is forwarded and recorded as before, and is no longer decoded, which is said once.",
+)
