@@ -1,0 +1,1 @@
+"""Shadowcat's mitmproxy side: one addon, one file, one job; `suite` puts them together."""
