@@ -47,3 +47,67 @@ MAX_DECODED_CHUNK_BYTES = Limit(
     reason="What one compressed chunk may unpack to, for watchers. As large as the largest frame; beyond it the stream "
     "is forwarded and recorded as before, and is no longer decoded, which is said once.",
 )
+MAX_BEHIND_BYTES = Limit(
+    64 * KiB,
+    unit="bytes",
+    reason="How far the watchers of one stream may be behind the wire before the stream's own turn catches them up. "
+    "One full socket read, so a burst is parsed together and memory stays small.",
+)
+TAPE_FLUSH_RECORDS = Limit(
+    100,
+    unit="records",
+    reason="Records waiting for the tape that wake its writer before the interval is over: enough to make one write "
+    "cheap, few enough to be on disk within milliseconds under load.",
+)
+TAPE_FLUSH_MS = Limit(
+    100,
+    unit="milliseconds",
+    reason="Longest wait of a record for its write, so what a kill -9 can cost. A person watching the file cannot "
+    "tell it from at once, and ten wake-ups a second cost nothing.",
+)
+TAPE_FLUSH_BYTES = Limit(
+    1 * MiB,
+    unit="bytes",
+    reason="Captured bytes of one write. A backlog is written in several, so the writer's copies stay small.",
+)
+TAPE_QUEUE_RECORDS = Limit(
+    20_000,
+    unit="records",
+    reason="Records waiting for the tape: two seconds at 10,000 a second, longer than a disk hiccup. Beyond it records "
+    "are dropped from the tape, never from the wire, and a gap on the tape counts them.",
+)
+TAPE_QUEUE_BYTES = Limit(
+    16 * MiB,
+    unit="bytes",
+    reason="Captured bytes waiting for the tape, over all exchanges; the last record taken may pass it. Beyond it as "
+    "for records.",
+)
+TAPE_GAP_EXCHANGES = Limit(
+    1_000,
+    unit="exchanges",
+    reason="Exchanges one gap names. A gap that touched more still counts every record and byte.",
+)
+TAPE_RUN_BYTES = Limit(
+    64 * KiB,
+    unit="bytes",
+    reason="Consecutive chunks of one stream share a line of the tape up to this size, so a line stays readable.",
+)
+TAPE_LINE_BYTES = Limit(
+    512 * MiB,
+    unit="bytes",
+    reason="One line of a tape when reading. Larger than any body a proxy holds in memory; beyond it the line is "
+    "damage, as a file without line ends would otherwise be read whole.",
+)
+MAX_KEPT_BODY_BYTES = Limit(
+    512 * KiB,
+    unit="bytes",
+    reason="The copy of one stream's body that user interfaces show (option shadowcat_live_bytes). An active exchange "
+    "may cost 1 MB; this leaves half of it to everything else. The middle of a longer body is not kept, which the copy "
+    "says; the tape has all of it.",
+)
+CHUNK_OVERHEAD_BYTES = Limit(
+    120,
+    unit="bytes",
+    reason="What keeping one chunk costs beside its bytes (object headers, a time, a list slot). Counted against every "
+    "limit on kept chunks, so a stream that drips single bytes is bounded too.",
+)

@@ -1,0 +1,63 @@
+"""A bounded copy of a stream's body for people to look at: its beginning and its latest part. No I/O.
+
+What lies between is counted and said inside the copy, as an SSE comment, so no reader takes the copy for the whole.
+"""
+
+from collections import deque
+
+from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_KEPT_BODY_BYTES
+
+
+class KeptBody:
+    """Keeps at most `max_bytes` of a body, and when each kept chunk came (in µs from a start the caller chose)."""
+
+    def __init__(self, max_bytes: int = MAX_KEPT_BODY_BYTES, *, keep_tail: bool = True) -> None:
+        """Keep the first half of `max_bytes` and the latest half; with `keep_tail=False` the first bytes only.
+
+        A coded body (gzip …) can only be read from its beginning, so its tail is of no use.
+        """
+        self._head: list[tuple[int, bytes]] = []
+        self._head_room = max_bytes // 2 if keep_tail else max_bytes
+        self._tail: deque[tuple[int, bytes]] = deque()
+        self._tail_room = max_bytes - self._head_room
+        self._head_is_full = False
+        self._keep_tail = keep_tail
+        self.dropped_bytes = 0
+
+    def add(self, at_us: int, chunk: bytes) -> None:
+        """Keep a chunk, whole or not at all: the copy is cut only where chunks were."""
+        cost = len(chunk) + CHUNK_OVERHEAD_BYTES
+        if not self._head_is_full and cost <= self._head_room:
+            self._head.append((at_us, chunk))
+            self._head_room -= cost
+            return
+        self._head_is_full = True
+        self._tail.append((at_us, chunk))
+        self._tail_room -= cost
+        while self._tail_room < 0:
+            _, dropped = self._tail.popleft()
+            self._tail_room += len(dropped) + CHUNK_OVERHEAD_BYTES
+            self.dropped_bytes += len(dropped)
+
+    def _pieces(self) -> list[tuple[int, bytes]]:
+        if not self.dropped_bytes:
+            return [*self._head, *self._tail]
+        if not self._keep_tail:
+            return self._head
+        resumed_us = self._tail[0][0] if self._tail else 0
+        # The blank lines end whatever frame the cut went through.
+        said = b"\n\n: shadowcat: %d bytes of this stream are not kept here\n\n" % self.dropped_bytes
+        return [*self._head, (resumed_us, said), *self._tail]
+
+    def content(self) -> bytes:
+        """The copy as it stands."""
+        return b"".join([chunk for _, chunk in self._pieces()])
+
+    def times(self) -> list[list[int]]:
+        """For each kept chunk, in order: [its end's offset in `content()`, when it came in µs]."""
+        times: list[list[int]] = []
+        end = 0
+        for at_us, chunk in self._pieces():
+            end += len(chunk)
+            times.append([end, at_us])
+        return times
