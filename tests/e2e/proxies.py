@@ -1,0 +1,98 @@
+"""Real mitmproxy programs with our addon or without it, each with a port and a certificate authority of its own."""
+
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.e2e.processes import ChildProcess, free_port
+
+ROOT = Path(__file__).parent.parent.parent
+SHADOWCAT = ROOT / "addons" / "shadowcat.py"
+STREAM_ALL = Path(__file__).parent / "stream_all.py"
+PROGRAMS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A running proxy: where it listens and which authority its certificates come from."""
+
+    process: ChildProcess
+    confdir: Path
+    web_url: str | None = None
+
+    @property
+    def port(self) -> int:
+        return self.process.port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.confdir / "mitmproxy-ca-cert.pem"
+
+    def tls_context(self) -> ssl.SSLContext:
+        """A client's view of the world in which only this proxy's authority is trusted."""
+        return ssl.create_default_context(cafile=self.ca_file)
+
+
+class Proxies:
+    """Starts proxies on demand; the same wish gets the same process, and all end together."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._started: dict[tuple[object, ...], Proxy] = {}
+
+    def shadowcat(self, mode: str, **options: str) -> Proxy:
+        """mitmdump with our addon. `options` are mitmproxy's `--set` options."""
+        return self._get("mitmdump", mode, SHADOWCAT, options)
+
+    def stock(self, mode: str, **options: str) -> Proxy:
+        """mitmdump as it comes."""
+        return self._get("mitmdump", mode, None, options)
+
+    def stream_all(self, mode: str, **options: str) -> Proxy:
+        """mitmdump with the one line `flow.response.stream = True` for everything."""
+        return self._get("mitmdump", mode, STREAM_ALL, options)
+
+    def web(self, mode: str, *, addon: Path | None = SHADOWCAT, **options: str) -> Proxy:
+        """mitmweb, its page at `web_url` (the token is in it)."""
+        return self._get("mitmweb", mode, addon, options)
+
+    def _get(self, program: str, mode: str, addon: Path | None, options: Mapping[str, str]) -> Proxy:
+        wish = (program, mode, addon, *sorted(options.items()))
+        found = self._started.get(wish)
+        if found is None or not found.process.alive:
+            found = self._started[wish] = self._start(program, mode, addon, options)
+        return found
+
+    def _start(self, program: str, mode: str, addon: Path | None, options: Mapping[str, str]) -> Proxy:
+        port = free_port()
+        confdir = self._folder / f"{program}-{port}"
+        confdir.mkdir()
+        settings = dict(options) | {"confdir": str(confdir)}
+        argv: list[str | Path] = [PROGRAMS / program, "--listen-host", "127.0.0.1", "-p", str(port), "--mode", mode]
+        web_url = None
+        if program == "mitmweb":
+            web_port, token = free_port(), "a-token-for-this-test"
+            settings |= {"web_host": "127.0.0.1", "web_port": str(web_port), "web_password": token}
+            settings |= {"web_open_browser": "false"}
+            web_url = f"http://127.0.0.1:{web_port}/?token={token}"
+        if addon is not None:
+            argv += ["-s", addon]
+        for name, value in settings.items():
+            argv += ["--set", f"{name}={value}"]
+        process = ChildProcess(f"{program} {mode}", argv, port=port, log=confdir / "log.txt")
+        return Proxy(process.wait_listening(), confdir, web_url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for proxy in self._started.values():
+            proxy.process.stop()
