@@ -111,3 +111,9 @@ CHUNK_OVERHEAD_BYTES = Limit(
     reason="What keeping one chunk costs beside its bytes (object headers, a time, a list slot). Counted against every "
     "limit on kept chunks, so a stream that drips single bytes is bounded too.",
 )
+MAX_RETRY_MS = Limit(
+    2**53 - 1,
+    unit="ms",
+    reason="Reconnection time of an event stream. The largest whole number that a JavaScript client holds exactly; a "
+    "`retry` field may have any number of digits, and one beyond this is taken as this.",
+)
