@@ -46,12 +46,12 @@ def open_private(path: Path) -> TapeFile:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        return FileIO(os.open(path, flags, 0o600), "ab")
-    except FileExistsError as exc:
-        raise TapeError("is there already; a tape is never written over", path=path) from exc
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as exc:
+        if isinstance(exc, FileExistsError) and exc.filename == str(path):
+            raise TapeError("is there already; a tape is never written over", path=path) from exc
         raise TapeError(f"cannot be written: {exc.strerror}; choose another directory", path=path) from exc
+    return FileIO(descriptor, "ab")
 
 
 class TapeWriter:
