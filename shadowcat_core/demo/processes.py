@@ -76,14 +76,16 @@ class Part:
         if status != 0:
             raise self.failed(f"ended with status {status}")
 
-    def stop(self) -> None:
-        """Ask it to end, and insist after a while."""
+    def stop(self) -> bool:
+        """Ask it to end, and insist after a while. Gives whether asking was enough."""
         self.process.terminate()
         try:
             self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+            return False
+        return True
 
 
 class Cast:
@@ -99,6 +101,12 @@ class Cast:
         part = Part(name, command, self.log_dir / f"{name.replace(' ', '-')}.log", self.environment)
         self.parts.append(part)
         return part
+
+    def dismiss(self, part: Part) -> None:
+        """Stop one part before the others. Raises PartFailedError when it had to be forced."""
+        self.parts.remove(part)
+        if not part.stop():
+            raise part.failed(f"did not end within {STOP_S:g} s of being asked to")
 
     def check(self) -> None:
         """Raise PartFailedError for a part that ended on its own."""

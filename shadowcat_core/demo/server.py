@@ -106,6 +106,18 @@ def release_uri(service: str) -> str:
     return f"release://{service}"
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; port 0 takes a free one."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    # The protocol is named, not left to its default: asyncio switches TCP_NODELAY on only where it reads "TCP", and
+    # without it every second answer waits 40 ms for the peer's delayed acknowledgement.
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen()
+    return listener
+
+
 async def serve(listener: socket.socket, host: str) -> None:
     """Serve the desk on a listening socket until SIGINT or SIGTERM."""
     app = desk.streamable_http_app(host=host)
@@ -122,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     # The modern era deprecates log messages; the desk still sends them, for both eras are on show.
     warnings.simplefilter("ignore", MCPDeprecationWarning)
-    with socket.create_server((options.host, options.port)) as listener:
+    with listen(options.host, options.port) as listener:
         print(f"listening on http://{options.host}:{listener.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             anyio.run(serve, listener, options.host)

@@ -1,0 +1,87 @@
+"""What a message says, in a few words: the arguments of a request, the gist of an answer."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+type Payload = Mapping[str, Any]
+
+LISTS = {
+    "tools/list": ("tools", "tool"),
+    "resources/list": ("resources", "resource"),
+    "resources/templates/list": ("resourceTemplates", "template"),
+    "prompts/list": ("prompts", "prompt"),
+    "prompts/get": ("messages", "message"),
+}
+
+
+def is_failure(payload: Payload) -> bool:
+    """Whether a message says that something went wrong: a protocol error, or a tool's own."""
+    return "error" in payload or part(payload, "result").get("isError") is True
+
+
+def gist(method: str, payload: Payload) -> str:
+    """Say what a message is about in one line; `method` is the request's also when the message answers it."""
+    if "error" in payload:
+        error = part(payload, "error")
+        return f"{error.get('code')} {error.get('message', '')}"
+    if "result" in payload:
+        return one_line(result_gist(method, part(payload, "result")))
+    return one_line(params_gist(method, part(payload, "params")))
+
+
+def result_gist(method: str, result: Payload) -> str:
+    if method in LISTS:
+        key, noun = LISTS[method]
+        count = len(result.get(key) or ())
+        return f"{count} {noun}{'' if count == 1 else 's'}"
+    match method:
+        case "initialize":
+            return named(part(result, "serverInfo"))
+        case "server/discover":
+            return f"speaks {', '.join(map(str, result.get('supportedVersions') or ()))}"
+        case "tools/call":
+            return texts(result.get("content"))
+        case "resources/read":
+            return texts(result.get("contents"))
+        case _:
+            return ""
+
+
+def params_gist(method: str, params: Payload) -> str:
+    match method:
+        case "notifications/progress":
+            done, total, message = params.get("progress"), params.get("total"), params.get("message")
+            count = f"{done:g}" if isinstance(done, int | float) else ""
+            count += f"/{total:g}" if isinstance(total, int | float) else ""
+            return f"{count} {message or ''}".strip()
+        case "notifications/message":
+            return f"{params.get('level')}: {params.get('data')}"
+        case "notifications/resources/updated":
+            return str(params.get("uri", ""))
+        case "initialize":
+            return named(part(params, "clientInfo"))
+        case "tools/call" | "prompts/get":
+            return json.dumps(params.get("arguments") or {}, ensure_ascii=False)
+        case _:
+            return ""
+
+
+def part(payload: Payload, key: str) -> Payload:
+    """The object under a key, empty when it is anything else: a peer may send what it likes."""
+    value = payload.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def named(implementation: Payload) -> str:
+    return f"{implementation.get('name', '')} {implementation.get('version', '')}".strip()
+
+
+def texts(blocks: object) -> str:
+    if not isinstance(blocks, list):
+        return ""
+    return " ".join(str(block["text"]) for block in blocks if isinstance(block, Mapping) and "text" in block)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
