@@ -1,0 +1,237 @@
+"""Cuts an event stream into frames: losslessly, in linear time, holding at most one unfinished frame.
+
+The layouts that servers write again and again are recognised by comparing a block with the literals of an earlier one
+(`Shape`): three comparisons and two searches for an LF, whatever the size of the data. All other blocks go through the
+standard's rules line by line, which is also where shapes are learned; both ways give the same answer.
+
+Source: WHATWG HTML, 9.2.5 and 9.2.6.
+"""
+
+from typing import Final
+
+from shadowcat_core.errors import MessageTooLarge
+from shadowcat_core.limits import MAX_EVENT_BYTES
+from shadowcat_core.sse.blocks import (
+    CR,
+    LF,
+    NO_DATA,
+    NUL,
+    SPACE,
+    Block,
+    Record,
+    Shape,
+    fields,
+    find_blank_line,
+    read_block,
+    read_retry_ms,
+    shape_of,
+    text,
+)
+from shadowcat_core.sse.frames import FrameBatch
+
+_BOM: Final = b"\xef\xbb\xbf"
+_MAX_SHAPES: Final = 8  # the busiest LLM stream has as many event types
+
+
+class SseParser:
+    """Reads one event stream; make another for the next.
+
+    Args:
+        max_event_bytes: the most bytes that a frame may have, and so the most that are held between two chunks.
+    """
+
+    __slots__ = (
+        "_after_cr",
+        "_at_start",
+        "_held",
+        "_id",
+        "_limit",
+        "_line",
+        "_max_shapes",
+        "_retry_ms",
+        "_shapes",
+        "_special",
+    )
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        if max_event_bytes < 1:
+            raise ValueError(f"max_event_bytes must be at least 1, not {max_event_bytes}")
+        self._limit = int(max_event_bytes)
+        self._held = bytearray()  # the unfinished block
+        self._line = 0  # where the unfinished line begins in it
+        self._at_start = True  # a byte order mark may come
+        self._after_cr = False  # the last block ended in a CR at the end of its chunk: an LF would belong to it
+        self._special = True  # any of the above: one test tells the common case from all rare ones
+        self._shapes: list[Shape] = []  # the latest to match first
+        self._max_shapes = _MAX_SHAPES
+        self._id = b""
+        self._retry_ms: int | None = None
+
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last complete frame that had one, as `Last-Event-ID` would carry it; empty at first."""
+        return text(self._id)
+
+    @property
+    def retry_ms(self) -> int | None:
+        """The reconnection time that the stream asked for last; in force as soon as its line is complete."""
+        return self._retry_ms
+
+    def close(self) -> bytes:
+        """End the stream and return the unfinished rest verbatim. It is never an event, however complete it looks."""
+        rest = bytes(self._held)
+        self._held = bytearray()
+        self._special = self._after_cr = False
+        return rest
+
+    def feed(self, chunk: bytes) -> FrameBatch:
+        """Take the next bytes of the stream, cut anywhere, and return the frames which they complete.
+
+        Raises:
+            MessageTooLarge: a frame passes the limit. Nothing of `chunk` was taken and no buffer has grown; `close()`
+                still returns what is held from before, so `close() + chunk` is where the stream goes on.
+        """
+        records: list[Record] = []
+        special = self._special
+        buffer, at = self._resume(chunk, records) if special else (chunk, 0)
+        size = len(buffer)
+        has_cr = CR in buffer
+        line = 0
+        latest_id: bytes | None = None
+        retry_ms = self._retry_ms
+        event: str | None = None  # "" once two types were seen
+        while at < size:
+            for shape in self._shapes:
+                run = at
+                at = _match_run(buffer, at, shape, has_cr, records)
+                if at > run:
+                    event = shape.event if event is None or event == shape.event else ""
+                    if shape.until_data:
+                        latest_id = _id_of_run(buffer, run, shape, records, latest_id)
+                    if shape is not self._shapes[0]:
+                        self._shapes.remove(shape)
+                        self._shapes.insert(0, shape)
+                    break
+            else:
+                special = True
+                end, line = find_blank_line(buffer, at, at)
+                if end < 0:
+                    break
+                block = read_block(buffer, at, end)
+                records.append(block.record)
+                at = end
+                latest_id = latest_id if block.id is None else block.id
+                retry_ms = retry_ms if block.retry_ms is None else block.retry_ms
+                if block.record[2] != NO_DATA:
+                    event = block.event if event is None or event == block.event else ""
+                    self._learn(buffer, block)
+        if size > self._limit:
+            _refuse_oversized(records, size - at, self._limit)
+        batch = FrameBatch(buffer, records, self._id, event or None)
+        if latest_id is not None:
+            self._id = latest_id
+        if special and buffer:
+            self._retry_ms = retry_ms
+            self._settle(buffer, at, line)
+        return batch
+
+    def _resume(self, chunk: bytes, records: list[Record]) -> tuple[bytes, int]:
+        """Return the buffer to cut and where its first block begins; an empty buffer while there is no block to cut."""
+        if self._at_start:
+            buffer = bytes(self._held) + chunk
+            if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
+                self._held += chunk
+                return b"", 0
+            if buffer.startswith(_BOM):
+                records.append((0, len(_BOM), NO_DATA, NO_DATA))
+                return buffer, len(_BOM)
+            return buffer, 0
+        if self._held:
+            return self._join(chunk), 0
+        if self._after_cr and chunk.startswith(b"\n"):
+            records.append((0, 1, NO_DATA, NO_DATA))
+            return chunk, 1
+        return chunk, 0
+
+    def _join(self, chunk: bytes) -> bytes:
+        """Take `chunk` behind what is held; return all of it once the held block is complete, else nothing."""
+        searched = len(self._held)
+        if searched + len(chunk) > self._limit:
+            within = b"".join((self._held, chunk[: self._limit - searched]))
+            if find_blank_line(within, self._line, searched)[0] < 0:
+                raise MessageTooLarge(self._limit + 1, self._limit)
+            return b"".join((self._held, chunk))
+        self._held += chunk
+        end, line = find_blank_line(self._held, self._line, searched)
+        if end >= 0:
+            return bytes(self._held)
+        self._note_retry(self._held, self._line, line)
+        self._line = line
+        return b""
+
+    def _settle(self, buffer: bytes, at: int, line: int) -> None:
+        """Hold what is behind the last block, whose last line begins at `line`, and note what the next chunk needs."""
+        self._held = bytearray(memoryview(buffer)[at:])
+        self._line = line - at
+        self._note_retry(buffer, at, line)
+        self._at_start = False
+        self._after_cr = not self._held and buffer.endswith(b"\r")
+        self._special = bool(self._held) or self._after_cr
+
+    def _note_retry(self, buffer: bytes | bytearray, start: int, end: int) -> None:
+        """Obey the `retry` lines of an unfinished block: unlike an id, they do not wait for the blank line."""
+        for name, value_start, value_end in fields(buffer, start, end):
+            if name == b"retry":
+                retry_ms = read_retry_ms(bytes(buffer[value_start:value_end]))
+                self._retry_ms = self._retry_ms if retry_ms is None else retry_ms
+
+    def _learn(self, buffer: bytes, block: Block) -> None:
+        """Remember the shape of a block, if it has one; the one that matched longest ago gives way."""
+        start, end, _, _ = block.record
+        if buffer.count(b"\r", start, end - 1) > buffer.count(b"\r\n", start, end):
+            # Where lines end in a lone CR, the search for an LF may run far beyond the block, again and again.
+            self._max_shapes = 0
+        shape = shape_of(buffer, block)
+        if shape is not None and shape not in self._shapes:
+            self._shapes.insert(0, shape)
+        del self._shapes[self._max_shapes :]
+
+
+def _match_run(buffer: bytes, at: int, shape: Shape, has_cr: bool, records: list[Record]) -> int:
+    """Record the blocks of one shape that begin at `at`, one behind the other; return where the last one ends."""
+    head, head_size, until_data, until_data_size, cr, blank, blank_size, tight, _ = shape
+    while buffer.startswith(head, at):
+        id_start = data_start = at + head_size
+        if until_data:
+            id_end = buffer.find(LF, id_start) - cr
+            if not buffer.startswith(until_data, id_end):
+                break
+            data_start = id_end + until_data_size
+            if has_cr and buffer.find(CR, id_start, id_end) >= 0:
+                break
+        data_end = buffer.find(LF, data_start) - cr
+        if not buffer.startswith(blank, data_end) or (has_cr and buffer.find(CR, data_start, data_end) >= 0):
+            break
+        if tight and (buffer[id_start] == SPACE or buffer[data_start] == SPACE):
+            break
+        end = data_end + blank_size
+        records.append((at, end, data_start, data_end))
+        at = end
+    return at
+
+
+def _id_of_run(buffer: bytes, run: int, shape: Shape, records: list[Record], before: bytes | None) -> bytes | None:
+    """Tell the id in force after a run of blocks of one shape."""
+    start, _, data_start, _ = records[-1]
+    value = buffer[start + shape.head_size : data_start - shape.until_data_size]
+    if NUL not in value:
+        return value
+    blocks = (read_block(buffer, start, end) for start, end, _, _ in reversed(records) if start >= run)
+    return next((block.id for block in blocks if block.id is not None), before)
+
+
+def _refuse_oversized(records: list[Record], rest: int, limit: int) -> None:
+    """Raise MessageTooLarge when a frame, or the rest that is to be held, passes the limit."""
+    largest = max(rest, *(end - start for start, end, _, _ in records), 0)
+    if largest > limit:
+        raise MessageTooLarge(largest, limit)
