@@ -13,6 +13,7 @@ from rich.text import Text
 
 from shadowcat_core.demo.listener import Heard
 from shadowcat_core.demo.summary import Summary
+from shadowcat_core.demo.wording import printable
 
 ARROWS = {"c2s": "→", "s2c": "←"}
 ERA_TITLES = {
@@ -62,7 +63,7 @@ class Terminal:
             title = Text.assemble((message.era, "bold cyan"), f"  {ERA_TITLES.get(message.era, '')}")
             self.console.print()
             self.console.print(Rule(title, align="left", style="cyan"))
-        self.console.print(self._line(message))
+        self.console.print(self._line(message), no_wrap=True, overflow="ellipsis")
 
     def conclude(self, summary: Summary, tape: Path, records_missing: int) -> None:
         self.console.print()
@@ -97,7 +98,7 @@ class Terminal:
         style = "red" if message.failed else STYLES[message.kind]
         number = "" if message.id is None else f"#{message.id}"
         duration = "" if message.duration_ms is None else f"{message.duration_ms:,.1f} ms"
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text()
         line.append(f"{(message.at_ms - self._began_ms) / 1000:7.3f} ", style="dim")
         line.append(f"{ARROWS[message.direction]} ", style=f"bold {style}")
         line.append(column(message.method.removeprefix("notifications/"), self._method_width), style=style)
@@ -167,13 +168,16 @@ def summary_table(summary: Summary) -> Table:
             [f"{tally.quantile_ms(fraction):,.1f}" for fraction in (0.5, 0.95, 1)] if tally.durations_ms else [""] * 3
         )
         table.add_row(
-            Text(era, style="cyan"), f"{method or 'GET'} {tool}", *(str(count or "") for count in counts), *times
+            Text(era, style="cyan"),
+            printable(f"{method or 'GET'} {tool}"),
+            *(str(count or "") for count in counts),
+            *times,
         )
     return table
 
 
 def column(text: str, width: int) -> str:
     """Fit a text into a column of cells, with an ellipsis when it is too long."""
-    fitted = Text(text)
+    fitted = Text(printable(text))
     fitted.truncate(width - 1, overflow="ellipsis", pad=True)
     return f"{fitted.plain} "

@@ -24,22 +24,22 @@ def gist(method: str, payload: Payload) -> str:
     """Say what a message is about in one line; `method` is the request's also when the message answers it."""
     if "error" in payload:
         error = part(payload, "error")
-        return f"{error.get('code')} {error.get('message', '')}"
+        return printable(f"{error.get('code', '')} {error.get('message', '')}")
     if "result" in payload:
-        return one_line(result_gist(method, part(payload, "result")))
-    return one_line(params_gist(method, part(payload, "params")))
+        return printable(result_gist(method, part(payload, "result")))
+    return printable(params_gist(method, part(payload, "params")))
 
 
 def result_gist(method: str, result: Payload) -> str:
     if method in LISTS:
         key, noun = LISTS[method]
-        count = len(result.get(key) or ())
+        count = len(items(result.get(key)))
         return f"{count} {noun}{'' if count == 1 else 's'}"
     match method:
         case "initialize":
             return named(part(result, "serverInfo"))
         case "server/discover":
-            return f"speaks {', '.join(map(str, result.get('supportedVersions') or ()))}"
+            return f"speaks {', '.join(map(str, items(result.get('supportedVersions'))))}"
         case "tools/call":
             return texts(result.get("content"))
         case "resources/read":
@@ -54,7 +54,7 @@ def params_gist(method: str, params: Payload) -> str:
             done, total, message = params.get("progress"), params.get("total"), params.get("message")
             count = f"{done:g}" if isinstance(done, int | float) else ""
             count += f"/{total:g}" if isinstance(total, int | float) else ""
-            return f"{count} {message or ''}".strip()
+            return f"{count} {message or ''}"
         case "notifications/message":
             return f"{params.get('level')}: {params.get('data')}"
         case "notifications/resources/updated":
@@ -73,15 +73,18 @@ def part(payload: Payload, key: str) -> Payload:
     return value if isinstance(value, Mapping) else {}
 
 
+def items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def named(implementation: Payload) -> str:
-    return f"{implementation.get('name', '')} {implementation.get('version', '')}".strip()
+    return f"{implementation.get('name', '')} {implementation.get('version', '')}"
 
 
 def texts(blocks: object) -> str:
-    if not isinstance(blocks, list):
-        return ""
-    return " ".join(str(block["text"]) for block in blocks if isinstance(block, Mapping) and "text" in block)
+    return " ".join(str(block["text"]) for block in items(blocks) if isinstance(block, Mapping) and "text" in block)
 
 
-def one_line(text: str) -> str:
-    return " ".join(text.split())
+def printable(text: str) -> str:
+    """One line without control characters: what a peer sends must not steer the terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
