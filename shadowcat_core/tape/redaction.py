@@ -62,7 +62,7 @@ def keep_everything(record: Record) -> Record:
     return record
 
 
-class HeadRedactor:
+class HeaderRedactor:
     """Redacts headers, query parameters, user names in URLs and session ids; the profile `heads`.
 
     `extra_headers` and `extra_parameters` are further names, in any case. `salt` keys the hashes: leave it out, so
@@ -73,8 +73,8 @@ class HeadRedactor:
 
     def __init__(
         self,
-        *,
         extra_headers: Collection[str] = (),
+        *,
         extra_parameters: Collection[str] = (),
         salt: bytes | None = None,
     ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowcat_core.tape.records import Chunk, End, Note, Open, Request, Response
-from shadowcat_core.tape.redaction import HeadRedactor, keep_everything
+from shadowcat_core.tape.redaction import HeaderRedactor, keep_everything
 
 PLACEHOLDER = re.compile(r"\[REDACTED:[a-z-]+:[0-9a-f]{8}\]")
 SECRET = "s3cr3t-Value"
@@ -18,11 +18,11 @@ def opened(*headers, url="http://host/mcp", session=None):
 
 
 def header_value(name, value, redact=None):
-    return (redact or HeadRedactor())(opened((name, value))).headers[0][1]
+    return (redact or HeaderRedactor())(opened((name, value))).headers[0][1]
 
 
 def url_of(url, redact=None):
-    return (redact or HeadRedactor())(opened(url=url)).url
+    return (redact or HeaderRedactor())(opened(url=url)).url
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_harmless_url_is_not_touched(url):
 
 
 def test_equal_secrets_are_equal_on_one_tape_wherever_they_appear():
-    redact = HeadRedactor()
+    redact = HeaderRedactor()
     record = redact(opened(("Mcp-Session-Id", SECRET), ("Authorization", f"Bearer {SECRET}"), session=SECRET))
     assert record.session == record.headers[0][1]
     hashes = {
@@ -149,18 +149,18 @@ def test_equal_secrets_are_equal_on_one_tape_wherever_they_appear():
 
 def test_a_placeholder_cannot_be_confirmed_on_another_tape():
     assert header_value("X-Api-Key", SECRET) != header_value("X-Api-Key", SECRET)
-    assert HeadRedactor(salt=b"1").placeholder("r", SECRET) == HeadRedactor(salt=b"1").placeholder("r", SECRET)
+    assert HeaderRedactor(salt=b"1").placeholder("r", SECRET) == HeaderRedactor(salt=b"1").placeholder("r", SECRET)
 
 
 def test_extra_names_are_redacted_too():
-    redact = HeadRedactor(extra_headers=["X-Customer"], extra_parameters=["patient.no"])
+    redact = HeaderRedactor(extra_headers=["X-Customer"], extra_parameters=["patient.no"])
     assert SECRET not in header_value("x-customer", SECRET, redact)
     assert SECRET not in url_of(f"http://h/?Patient.No={SECRET}", redact)
     assert url_of("http://h/?patientxno=7", redact) == "http://h/?patientxno=7"
 
 
 def test_response_heads_and_texts_are_redacted():
-    redact = HeadRedactor()
+    redact = HeaderRedactor()
     response = Response(0, 1, 302, "Found", [("Location", f"/cb?code={SECRET}"), ("Set-Cookie", f"a={SECRET}")])
     assert SECRET not in repr(redact(response))
     assert SECRET not in repr(redact(End(0, 1, "error", f"no route to http://h/?token={SECRET}")))
@@ -169,12 +169,12 @@ def test_response_heads_and_texts_are_redacted():
 
 @pytest.mark.parametrize("record", [Chunk(0, 1, "s2c", b"?token=x"), Request(0, 1, b"?token=x")])
 def test_bodies_are_not_touched(record):
-    assert HeadRedactor()(record) is record
+    assert HeaderRedactor()(record) is record
 
 
 def test_the_original_record_is_left_alone():
     record = opened(("X-Api-Key", SECRET))
-    HeadRedactor()(record)
+    HeaderRedactor()(record)
     assert record.headers == [("X-Api-Key", SECRET)]
 
 
