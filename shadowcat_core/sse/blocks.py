@@ -32,9 +32,9 @@ _RETRY_DIGITS: Final = len(str(int(MAX_RETRY_MS))) + 1
 class Shape(NamedTuple):
     """The literals around the only two values that vary between the blocks of one layout: the id and the data.
 
-    `until_data` stands between the two; it is empty in a layout without an id. `cr` is 1 when lines end in CRLF: the
-    literal behind a value then begins one byte before the LF. `tight` says that a value follows its colon directly,
-    so that a value which begins with a space does not fit.
+    `until_data` stands between the two; it is empty in a layout without an id. `blank` ends the block and `link` is it
+    and the head of a next one. `cr` is 1 when lines end in CRLF: the literal behind a value then begins one byte before
+    the LF. `tight` says that a value follows its colon directly, so that one which begins with a space does not fit.
     """
 
     head: bytes
@@ -44,6 +44,7 @@ class Shape(NamedTuple):
     cr: int
     blank: bytes
     blank_size: int
+    link: bytes
     tight: bool
     event: str
 
@@ -155,7 +156,18 @@ def shape_of(buffer: bytes, block: Block) -> Shape | None:
     if not head.endswith(_COLONS) or not (until_data or b":").endswith(_COLONS):
         return None
     tight = head.endswith(b":") or until_data.endswith(b":")
-    return Shape(head, len(head), until_data, len(until_data), len(blank) // 4, blank, len(blank), tight, block.event)
+    return Shape(
+        head=head,
+        head_size=len(head),
+        until_data=until_data,
+        until_data_size=len(until_data),
+        cr=blank.count(b"\r") // 2,
+        blank=blank,
+        blank_size=len(blank),
+        link=blank + head,
+        tight=tight,
+        event=block.event,
+    )
 
 
 def text(value: bytes) -> str:
