@@ -12,7 +12,9 @@ from tests.e2e.processes import ChildProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 SHADOWCAT = ROOT / "addons" / "shadowcat.py"
-STREAM_ALL = Path(__file__).parent / "stream_all.py"
+SCRIPTS = Path(__file__).parent / "scripts"
+STREAM_ALL = SCRIPTS / "stream_all.py"
+IMPATIENT = SCRIPTS / "impatient.py"
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -48,30 +50,25 @@ class Proxies:
         self._folder = folder
         self._started: dict[tuple[object, ...], Proxy] = {}
 
-    def shadowcat(self, mode: str, **options: str) -> Proxy:
-        """mitmdump with our addon. `options` are mitmproxy's `--set` options."""
-        return self._get("mitmdump", mode, SHADOWCAT, options)
+    def shadowcat(self, mode: str, *before: Path, **options: str) -> Proxy:
+        """mitmdump with our addon, after the scripts `before`. `options` are mitmproxy's `--set` options."""
+        return self._get("mitmdump", mode, (*before, SHADOWCAT), options)
 
-    def stock(self, mode: str, **options: str) -> Proxy:
-        """mitmdump as it comes."""
-        return self._get("mitmdump", mode, None, options)
+    def stock(self, mode: str, *scripts: Path, **options: str) -> Proxy:
+        """mitmdump without our addon."""
+        return self._get("mitmdump", mode, scripts, options)
 
-    def stream_all(self, mode: str, **options: str) -> Proxy:
-        """mitmdump with the one line `flow.response.stream = True` for everything."""
-        return self._get("mitmdump", mode, STREAM_ALL, options)
+    def web(self, mode: str, **options: str) -> Proxy:
+        """mitmweb with our addon, its page at `web_url` (the token is in it)."""
+        return self._get("mitmweb", mode, (SHADOWCAT,), options)
 
-    def web(self, mode: str, *, addon: Path | None = SHADOWCAT, **options: str) -> Proxy:
-        """mitmweb, its page at `web_url` (the token is in it)."""
-        return self._get("mitmweb", mode, addon, options)
+    def _get(self, program: str, mode: str, scripts: tuple[Path, ...], options: Mapping[str, str]) -> Proxy:
+        wish = (program, mode, scripts, *sorted(options.items()))
+        if wish not in self._started:
+            self._started[wish] = self._start(program, mode, scripts, options)
+        return self._started[wish]
 
-    def _get(self, program: str, mode: str, addon: Path | None, options: Mapping[str, str]) -> Proxy:
-        wish = (program, mode, addon, *sorted(options.items()))
-        found = self._started.get(wish)
-        if found is None or not found.process.alive:
-            found = self._started[wish] = self._start(program, mode, addon, options)
-        return found
-
-    def _start(self, program: str, mode: str, addon: Path | None, options: Mapping[str, str]) -> Proxy:
+    def _start(self, program: str, mode: str, scripts: tuple[Path, ...], options: Mapping[str, str]) -> Proxy:
         port = free_port()
         confdir = self._folder / f"{program}-{port}"
         confdir.mkdir()
@@ -83,8 +80,8 @@ class Proxies:
             settings |= {"web_host": "127.0.0.1", "web_port": str(web_port), "web_password": token}
             settings |= {"web_open_browser": "false"}
             web_url = f"http://127.0.0.1:{web_port}/?token={token}"
-        if addon is not None:
-            argv += ["-s", addon]
+        for script in scripts:
+            argv += ["-s", script]
         for name, value in settings.items():
             argv += ["--set", f"{name}={value}"]
         process = ChildProcess(f"{program} {mode}", argv, port=port, log=confdir / "log.txt")
