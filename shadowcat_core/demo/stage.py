@@ -46,8 +46,8 @@ class Stage:
             if keep:
                 settle(audience.listen)
                 audience.conclude()
-                self.screen.invite(url)
                 with contextlib.suppress(KeyboardInterrupt):
+                    self.screen.invite(url)
                     while True:
                         audience.listen()
                         cast.check()
