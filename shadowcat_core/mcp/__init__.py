@@ -1,0 +1,71 @@
+"""What MCP adds to JSON-RPC and HTTP: versions and eras, methods, mirrored headers, and how to recognise it.
+
+Pure functions over plain values. No I/O. Source: modelcontextprotocol.io, versions 2024-11-05 to 2026-07-28.
+"""
+
+from shadowcat_core.mcp.headers import (
+    METHOD_HEADER,
+    NAME_HEADER,
+    PARAM_HEADER_PREFIX,
+    PROTOCOL_VERSION_HEADER,
+    SESSION_ID_HEADER,
+    HeaderLookup,
+    decode_header_value,
+    encode_header_value,
+    is_event_stream,
+    is_json,
+    media_type,
+    mirrored_headers,
+    param_headers,
+)
+from shadowcat_core.mcp.protocol import (
+    LEGACY_VERSIONS,
+    METHODS,
+    MODERN_VERSIONS,
+    Direction,
+    Era,
+    Methods,
+    Transport,
+    era_of,
+    is_input_required,
+    progress_token,
+    protocol_version,
+    request_state,
+    subscription_id,
+    target,
+)
+from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_request, recognise_stream
+
+__all__ = [
+    "LEGACY_VERSIONS",
+    "METHODS",
+    "METHOD_HEADER",
+    "MODERN_VERSIONS",
+    "NAME_HEADER",
+    "PARAM_HEADER_PREFIX",
+    "PROTOCOL_VERSION_HEADER",
+    "SESSION_ID_HEADER",
+    "Direction",
+    "Era",
+    "HeaderLookup",
+    "Methods",
+    "Recognition",
+    "RecognitionKind",
+    "Transport",
+    "decode_header_value",
+    "encode_header_value",
+    "era_of",
+    "is_event_stream",
+    "is_input_required",
+    "is_json",
+    "media_type",
+    "mirrored_headers",
+    "param_headers",
+    "progress_token",
+    "protocol_version",
+    "recognise_request",
+    "recognise_stream",
+    "request_state",
+    "subscription_id",
+    "target",
+]
