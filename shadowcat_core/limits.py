@@ -66,9 +66,10 @@ TAPE_FLUSH_MS = Limit(
     "tell it from at once, and ten wake-ups a second cost nothing.",
 )
 TAPE_FLUSH_BYTES = Limit(
-    1 * MiB,
+    256 * KiB,
     unit="bytes",
-    reason="Captured bytes of one write. A backlog is written in several, so the writer's copies stay small.",
+    reason="Captured bytes of one write. A backlog is written in several, so the writer's copies stay in the "
+    "processor's cache: records of 20 KB cost two thirds of what they do at 1 MiB (benches/bench_recorder.py).",
 )
 TAPE_QUEUE_RECORDS = Limit(
     20_000,
@@ -116,4 +117,28 @@ MAX_RETRY_MS = Limit(
     unit="ms",
     reason="Reconnection time of an event stream. The largest whole number that a JavaScript client holds exactly; a "
     "`retry` field may have any number of digits, and one beyond this is taken as this.",
+)
+MAX_HELD_BODY_BYTES = Limit(
+    256 * KiB,
+    unit="bytes",
+    reason="A response of known length up to this is held whole, as mitmproxy does, so it can be edited by hand; a "
+    "larger one, or one of unknown length, streams. Half the room of an active exchange (1 MB, request included).",
+)
+MAX_ACCEPTED_EXCHANGES = Limit(
+    1_000,
+    unit="exchanges",
+    reason="Ended exchanges (202 Accepted) whose answer may still come on another stream, kept so that their comment "
+    "can say how it went. More than any client has open at once; the oldest is forgotten first.",
+)
+MAX_ENDPOINTS = Limit(
+    1_000,
+    unit="URIs",
+    reason="Endpoints that HTTP+SSE streams announced, one a session. Only recognition is at stake: most posts to a "
+    "forgotten one are still recognised by their method.",
+)
+MAX_FIRST_EVENT_BYTES = Limit(
+    64 * KiB,
+    unit="bytes",
+    reason="How much of an unknown event stream is looked at to tell whether it is MCP. An `endpoint` event has a "
+    "hundred bytes; a stream whose first event is longer is somebody else's.",
 )
