@@ -1,5 +1,6 @@
 """Child processes of the end-to-end tests: ready when they accept connections, log kept, ended by their own id."""
 
+import contextlib
 import os
 import random
 import signal
@@ -78,20 +79,27 @@ class ChildProcess:
         """Everything the child has said so far."""
         return self.log_path.read_text(errors="replace")
 
-    def wait_listening(self) -> Self:
-        """Block until the child accepts connections on its port."""
+    def wait_listening(self, *, settle_s: float = 0.0) -> Self:
+        """Block until the child accepts connections on its port, and has not ended `settle_s` later."""
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
-            if not self.alive:
-                raise NotReadyError(f"{self.name} ended with {self._process.returncode}:\n{self.log[-LOG_TAIL_CHARS:]}")
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
             except OSError:
-                time.sleep(0.02)
+                if self._ended_within(0.02):
+                    break
             else:
+                if self._ended_within(settle_s):
+                    break
                 return self
         self.stop()
-        raise NotReadyError(f"{self.name} does not listen on {self.port}:\n{self.log[-LOG_TAIL_CHARS:]}")
+        state = f"does not listen on {self.port}" if self._process.returncode < 0 else "ended"
+        raise NotReadyError(f"{self.name} {state}:\n{self.log[-LOG_TAIL_CHARS:]}")
+
+    def _ended_within(self, wait_s: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(wait_s)
+        return not self.alive
 
     def resident_bytes(self) -> int:
         """Memory the child occupies now (Linux)."""

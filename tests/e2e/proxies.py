@@ -17,6 +17,9 @@ STREAM_ALL = SCRIPTS / "stream_all.py"
 IMPATIENT = SCRIPTS / "impatient.py"
 PROGRAMS = Path(sys.executable).parent
 
+# mitmproxy listens before it decides that a script's error at start-up ends it.
+SETTLE_S = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
@@ -85,7 +88,7 @@ class Proxies:
         for name, value in settings.items():
             argv += ["--set", f"{name}={value}"]
         process = ChildProcess(f"{program} {mode}", argv, port=port, log=confdir / "log.txt")
-        return Proxy(process.wait_listening(), confdir, web_url)
+        return Proxy(process.wait_listening(settle_s=SETTLE_S), confdir, web_url)
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,8 @@ import pytest
 import zstandard
 
 from tests.e2e import wire
+from tests.e2e.authority import Authority
+from tests.e2e.http_client import through_connect
 from tests.e2e.origin import EVENT_STREAM, JSON, Origin
 from tests.e2e.proxies import Proxies, Proxy
 from tests.e2e.raw_client import Connection, Response, connect
@@ -94,6 +96,21 @@ async def test_a_long_random_stream_is_the_same_in_random_pieces(origin: Origin,
     stream = random_stream(seed, events=300)
     _, body = await body_through(origin, proxy, stream, cut=random.Random(seed).choice([97, 1_000, 40_000]))
     assert body == stream
+
+
+@pytest.mark.parametrize("size", [1, 50, 20_000])
+async def test_a_stream_from_an_http2_origin_is_the_same_stream(
+    tls_origin: Origin, proxies: Proxies, authority: Authority, size
+):
+    stream = wire.EVERY_SHAPE if size == 1 else random_stream(seed=size, events=300)
+    proxy = proxies.shadowcat("regular", ssl_verify_upstream_trusted_ca=str(authority.ca_file))
+    async with (
+        tls_origin.answering(lambda exchange: exchange.answer(stream, EVENT_STREAM, cut=size)),
+        through_connect(proxy, http2=True) as client,
+    ):
+        response = await client.post(f"{tls_origin.url}/mcp", headers=wire.CALL_HEADERS, content=wire.CALL)
+    assert [request.http_version for request in tls_origin.requests] == ["HTTP/2"]
+    assert response.content == stream
 
 
 async def test_an_llm_stream_passes_untouched_event_by_event(origin: Origin, proxy: Proxy):

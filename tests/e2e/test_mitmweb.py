@@ -1,0 +1,63 @@
+"""What a person sees in mitmweb while a stream is open, looked at in a real browser."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e import wire
+from tests.e2e.browser import Browser, chromium
+from tests.e2e.origin import WITHIN_S, Origin
+from tests.e2e.proxies import Proxies, Proxy
+from tests.e2e.raw_client import connect
+
+pytestmark = [pytest.mark.partner, pytest.mark.usefixtures("chromium")]
+
+WORDS = ("anaconda", "buffalo", "cormorant", "dromedary", "echidna")
+EVENTS = [
+    wire.sse(
+        {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": f"the {word} event"}}
+    )
+    for word in WORDS
+]
+
+
+@pytest.fixture
+def proxy(proxies: Proxies, origin: Origin) -> Proxy:
+    return proxies.web(f"reverse:{origin.url}")
+
+
+async def only_flow(proxy: Proxy) -> str:
+    """The id of the one flow mitmweb knows."""
+    assert proxy.web_url
+    base, _, query = proxy.web_url.partition("?")
+    async with httpx.AsyncClient(timeout=WITHIN_S, trust_env=False) as client:
+        flows = (await client.get(f"{base}flows?{query}")).json()
+    assert len(flows) == 1
+    return str(flows[0]["id"])
+
+
+async def watch_response(browser: Browser, proxy: Proxy) -> None:
+    """Open the response tab of the one flow."""
+    flow = await only_flow(proxy)
+    await browser.go(f"{proxy.web_url}#/flows/{flow}/response")
+
+
+async def test_an_events_text_is_on_mitmwebs_page_before_the_next_event_is_sent(
+    origin: Origin, proxy: Proxy, tmp_path: Path
+):
+    async with connect(proxy.port) as client, chromium(tmp_path) as browser:
+        await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        exchange = await origin.exchange()
+        await exchange.head()
+        response = await client.response()
+        await exchange.send(EVENTS[0])
+        await watch_response(browser, proxy)
+        await browser.see(WORDS[0])
+        for word, event in list(zip(WORDS, EVENTS, strict=True))[1:]:
+            await exchange.send(event)
+            page = await browser.see(word)
+        assert all(word in page for word in WORDS)
+        assert "tools/call" in page
+        await exchange.end()
+        assert await response.rest() == b"".join(EVENTS)
