@@ -11,6 +11,7 @@ from tests.e2e.origin import Origin
 from tests.e2e.origin_h2 import serve_h2
 from tests.e2e.processes import LOG_TAIL_CHARS, ChildProcess, free_port
 from tests.e2e.proxies import Proxies
+from tests.e2e.sdk import Servers
 
 
 def require(reason: str | None) -> None:
@@ -44,6 +45,13 @@ def chromium() -> None:
 def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxies]:
     """Proxies of this module, one for each mode and set of options that is asked for."""
     with Proxies(tmp_path_factory.mktemp("proxies")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Real MCP servers of this module, one of each kind that is asked for."""
+    with Servers(tmp_path_factory.mktemp("servers")) as started:
         yield started
 
 

@@ -111,16 +111,11 @@ class ChildProcess:
         if self in self.running:
             self.running.remove(self)
         for request in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            # A process that was waited for has given its id back: it may be somebody else's by now.
+            if self._process.returncode is None:
                 os.killpg(self.pid, request)
-            except ProcessLookupError:
-                break
-            try:
-                self._process.wait(STOP_WITHIN_S)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self._process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_WITHIN_S)
 
     def __enter__(self) -> Self:
         return self

@@ -177,6 +177,7 @@ async def test_an_upstream_that_hangs_up_before_the_head_is_a_json_rpc_error_too
         await (await origin.exchange()).reset()
         response = await client.response()
         answer = json.loads(await response.rest())
+    assert len(origin.requests) == 1
     assert answer["id"] == 1
     assert not -32768 <= answer["error"]["code"] <= -32000
 

@@ -1,7 +1,6 @@
 """The MCP Inspector's command line, in both eras, gets through the proxy what it gets without it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ ASKED = [
     ("sdk2", "modern", GREET),
 ]
 LEGACY_SSE = [("everything-sse", "legacy", CALL_SUM), ("sdk2-sse", "legacy", CALL_ADD)]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with Servers(tmp_path_factory.mktemp("servers")) as started:
-        yield started
 
 
 async def inspect(url: str, transport: str, era: str, asked: tuple[str, ...], home: Path, **env: str) -> Any:

@@ -5,7 +5,6 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,12 +25,6 @@ PAIRS = [
     *(("sdk2-modern", server) for server in ("sdk2", "sdk2-json", "sdk2-stateless")),
     *((client, server) for client in ("sdk1", "sdk2-legacy") for server in LEGACY_SSE),
 ]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with Servers(tmp_path_factory.mktemp("servers")) as started:
-        yield started
 
 
 @pytest.fixture
