@@ -152,7 +152,7 @@ class SseParser:
                 retry_ms = retry_ms if block.retry_ms is None else block.retry_ms
                 if block.record[2] != NO_DATA:
                     event = block.event if event is None or event == block.event else ""
-                    self._learn(buffer, block)
+                self._learn(buffer, block)
         if size > self._limit:
             _refuse_oversized(records, size - at, self._limit)
         batch = FrameBatch(buffer, records, self._id, event or None)
@@ -257,9 +257,14 @@ def _match_run(buffer: bytes, at: int, shape: Shape, has_cr: bool, records: list
 
 
 def _id_before_nul(buffer: bytes, run: int, records: list[Record], before: bytes | None) -> bytes | None:
-    """Tell the id in force after a run of blocks which begins at `run` and whose last id is to be ignored."""
-    blocks = (read_block(buffer, start, end) for start, end, _, _ in reversed(records) if start >= run)
-    return next((block.id for block in blocks if block.id is not None), before)
+    """Tell the id in force after the run of blocks which begins at `run`; the last id in it is to be ignored."""
+    for start, end, _, _ in reversed(records):
+        if start < run:
+            break
+        block = read_block(buffer, start, end)
+        if block.id is not None:
+            return block.id
+    return before
 
 
 def _refuse_oversized(records: list[Record], rest: int, limit: int) -> None:
