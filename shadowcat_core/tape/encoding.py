@@ -80,7 +80,7 @@ def encode(records: Sequence[Record], origin_ns: int) -> bytes:
                 continue
         _end_run(lines, times, texts, exchange, direction)
         times, texts = [], []
-        lines.append(_encode_one(record, origin_ns))
+        lines.append(_line(fields_of(record, origin_ns)))
     _end_run(lines, times, texts, exchange, direction)
     return b"".join(lines)
 
@@ -96,13 +96,12 @@ def _end_run(lines: list[bytes], times: list[int], texts: list[str], exchange: i
     lines.append(_line(fields))
 
 
-def _encode_one(record: Record, origin_ns: int) -> bytes:
-    match record:
-        case Unknown(name=name, fields=fields):
-            return _line({"kind": name, "t": (record.at_ns - origin_ns) // 1000} | fields)
-        case _:
-            head: Fields = {"kind": record.kind, "t": (record.at_ns - origin_ns) // 1000}
-            return _line(head | _fields(record))
+def fields_of(record: Record, origin_ns: int) -> Fields:
+    """Return the fields of a record's line, in their order."""
+    fields: Fields = {"kind": record.kind, "t": (record.at_ns - origin_ns) // 1000}
+    if isinstance(record, Unknown):
+        return fields | {"kind": record.name} | record.fields
+    return fields | _fields(record)
 
 
 def _fields(record: Open | Request | Response | Chunk | End | Verdict | Note | Gap) -> Fields:

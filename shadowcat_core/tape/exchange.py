@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from shadowcat_core.messages import Message
+from shadowcat_core.tape.meaning import ExchangeReader
 from shadowcat_core.tape.records import (
     Chunk,
     Direction,
     End,
     Gap,
-    Headers,
     Note,
     Open,
     Record,
@@ -55,6 +56,19 @@ class RecordedExchange:
     def body(self, direction: Direction) -> bytes:
         """Return the chunks of one direction, joined."""
         return b"".join([chunk.data for chunk in self.chunks if chunk.direction == direction])
+
+    def messages(self) -> list[Message]:
+        """Return what it says in MCP, in order of arrival."""
+        return self.interpret()[0]
+
+    def interpret(self) -> tuple[list[Message], str | None]:
+        """Return the messages, and what could not be interpreted, None when everything could."""
+        heads = [record for record in (self.opened, self.request, self.response) if record is not None]
+        records: list[Record] = [*heads, *self.chunks, *self.gaps]
+        records.sort(key=lambda record: record.at_ns)
+        records.append(self.end or End(records[-1].at_ns if records else 0, self.number, "killed"))
+        reader = ExchangeReader(self.number)
+        return [message for record in records for message in reader.read(record)], reader.problem
 
     def add(self, record: Open | Request | Response | Chunk | End | Verdict | Note | Gap) -> None:
         """Put a record where it belongs."""
@@ -106,11 +120,3 @@ def group(records: Iterable[Record]) -> Iterator[RecordedExchange]:
             case Unknown():
                 pass  # a later version of the format knows what it belongs to
     yield from unfinished.values()
-
-
-def header_value(headers: Headers, name: str) -> str:
-    """Return the value of the header `name` (in any case), several joined by commas, empty when there is none.
-
-    Source: RFC 9110 section 5.3.
-    """
-    return ", ".join([value for key, value in headers if key.lower() == name])

@@ -175,3 +175,11 @@ def held_bytes(record: Record) -> int:
     if isinstance(record, Open | Response):
         held += sum(len(name) + len(value) for name, value in record.headers)
     return held
+
+
+def header_value(headers: Headers, name: str) -> str:
+    """Return the value of the header `name` (in any case), several joined by commas, empty when there is none.
+
+    Source: RFC 9110 section 5.3.
+    """
+    return ", ".join([value for key, value in headers if key.lower() == name])

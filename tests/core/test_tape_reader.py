@@ -10,9 +10,8 @@ from shadowcat_core.errors import TapeError
 from shadowcat_core.limits import TAPE_LINE_BYTES
 from shadowcat_core.tape import reader
 from shadowcat_core.tape.encoding import encode, encode_header
-from shadowcat_core.tape.exchange import header_value
 from shadowcat_core.tape.reader import Damage, Tape
-from shadowcat_core.tape.records import Chunk, End, Gap, Note, Open, Request, Response, Unknown, Verdict
+from shadowcat_core.tape.records import Chunk, End, Gap, Note, Open, Request, Response, Unknown, Verdict, header_value
 from tests.core.tape_parts import ORIGIN_NS, chunk, header
 
 

@@ -1,0 +1,171 @@
+"""Records to messages: what a tape means in MCP, derived when it is read and never stored.
+
+Bodies are decoded as their heads say, event streams and lines are framed by the same code that reads the wire, so a
+tape read later gives what the proxy saw live. What cannot be interpreted (a damaged coding, a missing head, a body
+that is no MCP) gives no messages and says why in `problem`; the records stay as they are.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from shadowcat_core.content_coding import ContentDecoder, decoder_for
+from shadowcat_core.errors import InvalidMessage, MessageTooLarge
+from shadowcat_core.framing import Framing, LineFraming, SseFraming
+from shadowcat_core.limits import MAX_EVENT_BYTES
+from shadowcat_core.mcp import Direction, Transport, is_event_stream, is_json, media_type
+from shadowcat_core.messages import Message, MessageBatch, MessageContext
+from shadowcat_core.tape.records import (
+    Chunk,
+    End,
+    Gap,
+    Headers,
+    Note,
+    Open,
+    Record,
+    Request,
+    Response,
+    Unknown,
+    Verdict,
+)
+
+# Answers to `subscriptions/listen` may come as lines; the names are those in use, none is registered.
+LINE_TYPES = frozenset({"application/jsonl", "application/x-ndjson", "application/ndjson", "application/json-seq"})
+
+
+class _Body:
+    """The bytes of one direction on their way to messages."""
+
+    def __init__(self, decoder: ContentDecoder, framing: Framing | None, context: MessageContext) -> None:
+        self._decoder = decoder
+        self._framing = framing
+        self._context = context
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._last_ns = 0
+
+    def read(self, data: bytes, at_ns: int) -> Iterable[Message]:
+        self._last_ns = at_ns
+        text = self._decoder.decode(data)
+        if self._framing is not None:
+            return self._framing.read(text, at_ns) or ()
+        self._held_bytes += len(text)
+        if self._held_bytes > MAX_EVENT_BYTES:
+            raise MessageTooLarge(self._held_bytes, MAX_EVENT_BYTES)
+        self._held.append(text)
+        return ()
+
+    def close(self) -> Iterable[Message]:
+        """Give the message of a body that is one document; it counts as arrived with its last byte."""
+        body = b"".join(self._held)
+        self._held.clear()
+        return MessageBatch.of_body(body, self._context, self._last_ns) if body else ()
+
+
+class ExchangeReader:
+    """Reads the records of one exchange, in order, as messages."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.problem: str | None = None
+        self._opened: Open | None = None
+        self._session: str | None = None
+        self._bodies: dict[Direction, _Body] = {}
+
+    def read(self, record: Record) -> list[Message]:
+        """Return the messages that `record` completes."""
+        try:
+            return list(self._read(record))
+        except (InvalidMessage, MessageTooLarge) as exc:
+            self.problem = str(exc)
+            self._bodies.clear()
+            return []
+
+    def _read(self, record: Record) -> Iterable[Message]:
+        match record:
+            case Open():
+                self._opened = record
+                self._session = record.session
+                if record.transport == Transport.STDIO:
+                    for direction in Direction:
+                        self._bodies[direction] = self._pipe(direction)
+                else:
+                    self._bodies[Direction.CLIENT_TO_SERVER] = self._body(Direction.CLIENT_TO_SERVER, record.headers)
+                return ()
+            case Request(data=data, at_ns=at_ns):
+                return self._chunk(Direction.CLIENT_TO_SERVER, data, at_ns, is_last=True)
+            case Chunk(direction=direction, data=data, at_ns=at_ns):
+                return self._chunk(Direction(direction), data, at_ns)
+            case Response(headers=headers):
+                asked = self._close(Direction.CLIENT_TO_SERVER)
+                # `initialize` is asked without a session and answered with one.
+                self._session = self._session or header_value(headers, "mcp-session-id") or None
+                if self._opened is not None:
+                    self._bodies[Direction.SERVER_TO_CLIENT] = self._body(Direction.SERVER_TO_CLIENT, headers)
+                return asked
+            case End():
+                return [message for direction in Direction for message in self._close(direction)]
+            case Gap():
+                self.problem = f"{record.records} records are missing: {record.reason}"
+                return ()
+            case Verdict() | Note() | Unknown():
+                return ()
+
+    def _chunk(self, direction: Direction, data: bytes, at_ns: int, *, is_last: bool = False) -> Iterable[Message]:
+        body = self._bodies.get(direction)
+        if body is None:
+            self.problem = self.problem or "the head is not on the tape"
+            return ()
+        messages = body.read(data, at_ns)
+        return self._close(direction) if is_last else messages
+
+    def _close(self, direction: Direction) -> Iterable[Message]:
+        body = self._bodies.pop(direction, None)
+        return () if body is None else body.close()
+
+    def _pipe(self, direction: Direction) -> _Body:
+        context = self._context(direction, Transport.STDIO)
+        return _Body(decoder_for(""), LineFraming(context), context)
+
+    def _body(self, direction: Direction, headers: Headers) -> _Body:
+        context = self._context(direction, Transport.HTTP)
+        decoder = decoder_for(header_value(headers, "content-encoding"))
+        content_type = header_value(headers, "content-type")
+        if is_event_stream(content_type):
+            return _Body(decoder, SseFraming(context), context)
+        if media_type(content_type)[0] in LINE_TYPES:
+            return _Body(decoder, LineFraming(context), context)
+        if is_json(content_type) or not content_type:
+            return _Body(decoder, None, context)
+        return _Body(decoder, _NotMessages(), context)
+
+    def _context(self, direction: Direction, transport: Transport) -> MessageContext:
+        stream = None if self._opened is None else self._opened.flow
+        return MessageContext(direction, transport, self._session, self.number, stream)
+
+
+class _NotMessages:
+    """Frames a body that is no MCP: it gives nothing, and holds nothing."""
+
+    frames = 0
+    duplicates = 0
+
+    def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:  # noqa: ARG002 - the protocol's signature
+        return None
+
+    def close(self) -> bytes:
+        return b""
+
+
+def read_messages(records: Iterable[Record]) -> Iterator[Message]:
+    """Yield the messages of a whole tape in the order in which they were complete; holds the open exchanges."""
+    readers: dict[int, ExchangeReader] = {}
+    for record in records:
+        match record:
+            case Gap(exchanges=touched):
+                for number in touched:
+                    readers.setdefault(number, ExchangeReader(number)).read(record)
+            case Note() | Unknown() | Verdict():
+                pass
+            case End(exchange=number):
+                yield from readers.pop(number, ExchangeReader(number)).read(record)
+            case Open(exchange=number) | Request(exchange=number) | Response(exchange=number) | Chunk(exchange=number):
+                yield from readers.setdefault(number, ExchangeReader(number)).read(record)
