@@ -25,6 +25,7 @@ from shadowcat_core.tape.records import (
     Response,
     Unknown,
     Verdict,
+    header_value,
 )
 
 # Answers to `subscriptions/listen` may come as lines; the names are those in use, none is registered.
