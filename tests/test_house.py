@@ -24,13 +24,16 @@ FLOORS = {
     "mcp": 2,
     "messages": 3,
     "correlation": 3,
+    "framing": 4,
     "interceptors": 4,
     "stream": 5,
-    "exchange": 5,
+    "exchange": 6,
     "tape": 5,
     "metrics": 6,
-    "demo": 7,
-    "cli": 7,
+    "summary": 7,
+    "transcript": 4,
+    "demo": 8,
+    "cli": 8,
 }
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}
 

@@ -1,0 +1,145 @@
+"""How a stream's bytes become messages: server-sent events, or one JSON document a line. Sans-I/O.
+
+A framing holds at most one unfinished frame between two chunks. Both fail alike: `MessageTooLarge` says that nothing
+of the chunk was taken, and `close()` gives back what is held, so a caller that forwards loses no byte.
+"""
+
+from typing import Protocol
+
+from shadowcat_core.dedup import DedupWindow
+from shadowcat_core.errors import MessageTooLarge
+from shadowcat_core.limits import DEDUP_WINDOW_IDS, MAX_EVENT_BYTES
+from shadowcat_core.messages import MessageBatch, MessageContext
+from shadowcat_core.sse import FrameBatch, SseParser
+
+_LF = 10
+_BLANK_LINE_BYTES = 4
+"""CR LF CR LF: with no more than that behind the data, no field follows it."""
+
+
+class Framing(Protocol):
+    """Turns the chunks of one stream into batches of messages."""
+
+    frames: int
+    """Frames completed so far: events, comments, lines."""
+    duplicates: int
+    """Frames whose event id had been seen within the dedup window."""
+
+    def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
+        """Take a chunk; give the batch of what it completed, None when it completed nothing.
+
+        The batches' bytes and the final `close()` are together the stream, byte for byte.
+
+        Raises:
+            MessageTooLarge: a frame is over the limit. Nothing of `chunk` was taken.
+        """
+        ...
+
+    def close(self) -> bytes:
+        """End the stream and give the unfinished rest."""
+        ...
+
+
+class SseFraming:
+    """Server-sent events, each carrying one message (or an array of them, in protocol 2025-03-26)."""
+
+    def __init__(self, context: MessageContext, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.frames = 0
+        self.duplicates = 0
+        self._context = context
+        self._parser = SseParser(max_event_bytes=max_event_bytes)
+        self._dedup = DedupWindow(DEDUP_WINDOW_IDS)
+
+    def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
+        frames = self._parser.feed(chunk)
+        if not frames.records:
+            return None
+        self.frames += len(frames.records)
+        for event_id in event_ids(frames):
+            if self._dedup.seen(event_id):
+                self.duplicates += 1
+        return MessageBatch.of_frames(frames, self._context, at_ns)
+
+    def close(self) -> bytes:
+        return self._parser.close()
+
+
+def event_ids(frames: FrameBatch) -> list[bytes]:
+    """The ids that these frames carry themselves, in order, undecoded.
+
+    Servers write the id before the data, on a line of its own; every other layout is left to the standard's rules,
+    which cost ten times as much.
+    """
+    ids: list[bytes] = []
+    buffer = frames.buffer
+    for position, (start, end, data_start, data_end) in enumerate(frames.records):
+        at = buffer.find(b"id", start, data_start)
+        if data_start >= 0 and end - data_end <= _BLANK_LINE_BYTES:
+            if at < 0:
+                continue
+            stop = buffer.find(b"\n", at, data_start)
+            value = buffer[at + 4 : stop].removesuffix(b"\r")
+            if (
+                (at == start or buffer[at - 1] == _LF)
+                and buffer[at + 2 : at + 4] == b": "
+                and buffer.find(b"id", stop, data_start) < 0
+                and b"\r" not in value
+                and b"\0" not in value
+            ):
+                ids.append(value)
+                continue
+        event_id = frames.block(position).id
+        if event_id is not None:
+            ids.append(event_id)
+    return ids
+
+
+class LineFraming:
+    """One JSON document a line: stdio, and servers that answer `subscriptions/listen` so."""
+
+    def __init__(self, context: MessageContext, *, max_line_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.frames = 0
+        self.duplicates = 0
+        self._context = context
+        self._limit = int(max_line_bytes)
+        # Pieces of an unfinished line, joined once when it ends: joining at every chunk would be quadratic.
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
+        end = chunk.rfind(b"\n") + 1
+        self._check(chunk, end)
+        if not end:
+            self._hold(chunk)
+            return None
+        lines = b"".join([*self._held, chunk[:end]]) if self._held or end < len(chunk) else chunk
+        self._held.clear()
+        self._held_bytes = 0
+        self._hold(chunk[end:])
+        self.frames += lines.count(b"\n")
+        return MessageBatch.of_lines(lines, self._context, at_ns)
+
+    def close(self) -> bytes:
+        rest = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        return rest
+
+    def _check(self, chunk: bytes, end: int) -> None:
+        """Refuse a chunk that makes a line longer than the limit, before anything is taken of it."""
+        if self._held_bytes + len(chunk) <= self._limit:
+            return
+        start, held = 0, self._held_bytes
+        while (newline := chunk.find(b"\n", start, end)) >= 0:
+            self._check_line(held + newline - start)
+            start, held = newline + 1, 0
+        self._check_line(held + len(chunk) - start)
+
+    def _check_line(self, size: int) -> None:
+        if size > self._limit:
+            raise MessageTooLarge(size, self._limit)
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._held.append(piece)
+            self._held_bytes += len(piece)
