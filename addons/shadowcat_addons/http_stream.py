@@ -1,0 +1,122 @@
+"""The one seam into mitmproxy's internals: what its addon hooks cannot do for a stream.
+
+mitmproxy hands each piece of a streamed body to a synchronous callable and sends what that returns. Rebinding the
+class of its HTTP streams, and nothing else, adds:
+
+- a watched chunk is sent first and looked at afterwards, so watching adds nothing before the send;
+- an upstream that cannot be reached is answered by us (a JSON-RPC error) instead of with mitmproxy's HTML page.
+
+Behaviour is mitmproxy's own for every response whose stream is not ours, and for every error that `answer` leaves
+alone. Proved on the versions in `PROVED_VERSIONS`; on internals of another shape `install` refuses and the suite
+runs without the seam.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from mitmproxy import http
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.proxy.layers.http import (
+    HttpStream,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+
+from shadowcat_core.errors import ShadowcatError
+from shadowcat_core.stream import StreamTap
+
+PROVED_VERSIONS = ("12.2.3",)
+
+type Answer = Callable[[http.HTTPFlow, str], http.Response | None]
+"""Gives the response for an exchange whose upstream failed before answering (flow, error text); None leaves it."""
+
+
+class UnexpectedInternalsError(ShadowcatError):
+    """mitmproxy's HTTP layer is not of the shape that the seam was proved on."""
+
+
+def install(answer: Answer) -> Callable[[], None]:
+    """Rebind mitmproxy's stream class and give a function that restores it.
+
+    Raises:
+        UnexpectedInternalsError: a name or a parameter that the seam relies on is not there. Nothing was changed.
+    """
+    _check_shape()
+    original = http_layer.HttpStream
+
+    class SeamedHttpStream(_SeamedHttpStream):
+        answer_for = staticmethod(answer)
+
+    http_layer.HttpStream = SeamedHttpStream  # type: ignore[misc]
+
+    def restore() -> None:
+        if http_layer.HttpStream is SeamedHttpStream:
+            http_layer.HttpStream = original  # type: ignore[misc]
+
+    return restore
+
+
+def _check_shape() -> None:
+    expected = {
+        "state_stream_response_body": ["self", "event"],
+        "handle_protocol_error": ["self", "event"],
+        "state_wait_for_response_headers": ["self", "event"],
+    }
+    for name, parameters in expected.items():
+        method = getattr(HttpStream, name, None)
+        # mitmproxy wraps its state methods in a check of the event's type.
+        if method is None or list(inspect.signature(inspect.unwrap(method)).parameters) != parameters:
+            raise UnexpectedInternalsError(f"HttpStream.{name} is not as expected")
+    if "HttpStream" not in http_layer.HttpLayer.make_stream.__code__.co_names:
+        raise UnexpectedInternalsError("HttpLayer.make_stream does not look HttpStream up by name")
+
+
+class _SeamedHttpStream(HttpStream):
+    answer_for: Answer
+
+    def state_stream_response_body(self, event: Any) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseData) and self.flow.response is not None:
+            tap = self.flow.response.stream
+            if isinstance(tap, StreamTap) and tap.watches_only:
+                yield SendHttp(event, self.context.client)
+                tap.watch(event.data)
+                return
+        yield from super().state_stream_response_body(event)
+
+    def handle_protocol_error(
+        self, event: RequestProtocolError | ResponseProtocolError
+    ) -> layer.CommandGenerator[None]:
+        response = None
+        if (
+            isinstance(event, ResponseProtocolError)
+            and self.client_state == self.state_done
+            and self.server_state in (self.state_wait_for_response_headers, self.state_consume_response_body)
+        ):
+            # Before the error hook runs, so that every addon sees error and answer together.
+            response = self.answer_for(self.flow, event.message)
+            if response is not None:
+                self.flow.response = response
+        steps = super().handle_protocol_error(event)
+        reply = None
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+            reply = None
+            if response is not None and isinstance(command, SendHttp) and command.event is event:
+                yield from self._send(response)
+            else:
+                reply = yield command
+
+    def _send(self, response: http.Response) -> layer.CommandGenerator[None]:
+        client = self.context.client
+        yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), client)
+        yield SendHttp(ResponseData(self.stream_id, response.raw_content or b""), client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), client)

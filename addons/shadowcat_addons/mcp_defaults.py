@@ -1,0 +1,78 @@
+"""mitmproxy options that break MCP at their defaults: set to what MCP needs, unless the user chose something.
+
+- `tcp_timeout` (600 s) cuts every stream that is silent for longer; MCP streams are silent by nature.
+- `connection_strategy=eager` hangs up on a reverse proxy's client when the upstream is down, before any request could
+  be answered.
+- In reverse mode mitmproxy rewrites `Host`, which turns off the DNS-rebinding check of MCP servers on this machine
+  (MCP specification, Streamable HTTP, security warning). So `Host` stays as the client sent it for an upstream on a
+  loopback address, and is rewritten as ever for any other, which needs its own name to find itself.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Set as AbstractSet
+
+from mitmproxy import ctx, http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.net.http import url
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
+
+logger = logging.getLogger(__name__)
+
+SILENT_STREAM_S = 86_400
+"""A day: longer than an agent's working session, and still an end for connections that are truly dead."""
+
+
+class McpDefaults:
+    """Sets mitmproxy's options for MCP once, at start-up and when the proxy's modes change."""
+
+    def __init__(self) -> None:
+        self._running = False
+        self._keeps_host = False
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option(
+            "shadowcat_mcp_defaults",
+            bool,
+            True,
+            "Set tcp_timeout, connection_strategy and keep_host_header to what MCP needs where they are at their "
+            "defaults.",
+        )
+
+    def running(self) -> None:
+        self._running = True
+        self._apply()
+
+    def configure(self, updated: AbstractSet[str]) -> None:
+        if self._running and updated & {"mode", "shadowcat_mcp_defaults"}:
+            self._apply()
+
+    def _apply(self) -> None:
+        if not ctx.options.shadowcat_mcp_defaults:
+            self._keeps_host = False
+            return
+        wanted: dict[str, object] = {"tcp_timeout": SILENT_STREAM_S}
+        if any(isinstance(ProxyMode.parse(mode), ReverseMode) for mode in ctx.options.mode):
+            wanted |= {"connection_strategy": "lazy", "keep_host_header": True}
+        changes = {name: value for name, value in wanted.items() if not ctx.options.has_changed(name)}
+        if changes:
+            logger.debug("shadowcat: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))
+            ctx.options.update(**changes)
+        self._keeps_host = self._keeps_host or "keep_host_header" in changes
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if not self._keeps_host or not isinstance(flow.client_conn.proxy_mode, ReverseMode):
+            return
+        request = flow.request
+        if not is_loopback(request.host):
+            request.host_header = url.hostport(request.scheme, request.host, request.port)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address is this machine itself."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,231 @@
+"""Records every exchange that Shadowcat recognises on a tape: one file for each run of the proxy."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from mitmproxy import command, ctx, exceptions, http
+from mitmproxy.addonmanager import Loader
+
+from shadowcat_core import __version__
+from shadowcat_core.errors import TapeError
+from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.limits import MiB
+from shadowcat_core.tape.recorder import Mode, Recorder
+from shadowcat_core.tape.records import Chunk, End, Header, Headers, Open, Request, Response, Verdict
+from shadowcat_core.tape.redaction import HeaderRedactor
+from shadowcat_core.tape.writer import new_tape_path
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 5.0
+"""How long a closing proxy waits for the disk. The queue holds 10 MB by default: a second's work for a slow disk."""
+
+MODES: Final[dict[str, Mode]] = {"zero-latency": "background", "standard": "standard"}
+
+OPTIONS: Final = (
+    "shadowcat_tape",
+    "shadowcat_tape_mode",
+    "shadowcat_tape_compress",
+    "shadowcat_tape_buffer_records",
+    "shadowcat_tape_flush_ms",
+    "shadowcat_tape_queue_mb",
+    "shadowcat_redact_headers",
+)
+
+
+class Tape:
+    """Feeds a recorder from mitmproxy's hooks; the recorder's thread does everything that takes time."""
+
+    def __init__(self, registry: ExchangeRegistry) -> None:
+        self._registry = registry
+        self._recorder: Recorder | None = None
+        self._settings: tuple[str, ...] = ()
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option("shadowcat_tape", str, "", "Record MCP exchanges as tapes in this directory; empty: off.")
+        loader.add_option(
+            "shadowcat_tape_mode",
+            str,
+            "zero-latency",
+            "Write in the background after the bytes have passed, or (standard) write each record before they pass.",
+            choices=tuple(MODES),
+        )
+        loader.add_option("shadowcat_tape_compress", bool, False, "Compress tapes with zstd.")
+        loader.add_option("shadowcat_tape_buffer_records", int, 100, "Records written at a time (zero-latency mode).")
+        loader.add_option("shadowcat_tape_flush_ms", int, 100, "Longest wait before a record is written, in ms.")
+        loader.add_option(
+            "shadowcat_tape_queue_mb",
+            int,
+            10,
+            "Memory for records that wait for the disk, in MB; beyond it records are left out, counted and said.",
+        )
+        loader.add_option(
+            "shadowcat_redact_headers",
+            Sequence[str],
+            [],
+            "Further header names whose values are kept off the tape (the usual secrets always are).",
+        )
+
+    def configure(self, _updated: AbstractSet[str]) -> None:
+        for name in ("buffer_records", "flush_ms", "queue_mb"):
+            if getattr(ctx.options, f"shadowcat_tape_{name}") < 1:
+                raise exceptions.OptionsError(f"shadowcat_tape_{name} must be at least 1")
+        settings = tuple(str(getattr(ctx.options, name)) for name in OPTIONS)
+        if settings != self._settings:  # mitmproxy also calls for options that were set to what they were
+            self._settings = settings
+            self._close()
+            if ctx.options.shadowcat_tape:
+                self._recorder = self._open()
+
+    def _open(self) -> Recorder:
+        options = ctx.options
+        now = datetime.now(UTC)
+        directory = Path(options.shadowcat_tape).expanduser()
+        mode = MODES[options.shadowcat_tape_mode]
+        redact = HeaderRedactor(options.shadowcat_redact_headers)
+        try:
+            path = new_tape_path(directory, now, os.getpid(), compress=options.shadowcat_tape_compress)
+            recorder = Recorder(
+                path,
+                Header(
+                    created=now.isoformat(),
+                    tool="shadowcat",
+                    tool_version=__version__,
+                    redaction=redact.profile,
+                    mode=mode,
+                    origin_ns=time.monotonic_ns(),
+                ),
+                redact=redact,
+                on_failure=lambda exc: logger.error("shadowcat: tape %s: %s (traffic goes on)", path, exc),
+                mode=mode,
+                flush_records=options.shadowcat_tape_buffer_records,
+                flush_ms=options.shadowcat_tape_flush_ms,
+                queue_bytes=options.shadowcat_tape_queue_mb * MiB,
+            )
+        except (OSError, TapeError) as exc:
+            raise exceptions.OptionsError(f"shadowcat_tape: cannot record in {directory}: {exc}") from exc
+        logger.info("shadowcat: recording on %s", path)
+        return recorder
+
+    def _close(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        complete = recorder.close(DRAIN_S)
+        if recorder.dropped or not complete:
+            logger.warning(
+                "shadowcat: tape %s: %d records, %d left out%s",
+                recorder.path, recorder.recorded, recorder.dropped, "" if complete else "; the disk is not done",
+            )  # fmt: skip
+
+    def done(self) -> None:
+        self._close()
+
+    @command.command("shadowcat.tape")
+    def tape(self) -> str:
+        """Say where the tape is, and what is on it."""
+        recorder = self._recorder
+        if recorder is None:
+            return "not recording (set shadowcat_tape to a directory)"
+        return f"{recorder.path}: {recorder.recorded} records, {recorder.dropped} left out, {recorder.waiting} waiting"
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        if self._recorder is not None and (exchange := self._registry.get(flow.id)) is not None:
+            self._put_request(self._recorder, exchange, flow)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        recorder = self._recorder
+        if recorder is None or (exchange := self._registry.get(flow.id)) is None or flow.response is None:
+            return
+        if not exchange.on_tape:  # recognised only now, by its response
+            self._put_request(recorder, exchange, flow)
+        recorder.put(_head(time.monotonic_ns(), exchange, flow.response))
+
+    def _put_request(self, recorder: Recorder, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        exchange.on_tape = True
+        exchange.sinks_first = ctx.options.shadowcat_tape_mode == "standard"
+        exchange.chunk_sinks.append(partial(_put_chunk, recorder.put, exchange.number))
+        request, recognition = flow.request, exchange.recognition
+        recorder.put(
+            Open(
+                at_ns=exchange.started_ns,
+                exchange=exchange.number,
+                flow=flow.id,
+                method=request.method,
+                url=request.url,
+                http_version=request.http_version,
+                headers=header_pairs(request),
+                session=recognition.session_id,
+                era=recognition.era,
+                protocol_version=recognition.protocol_version,
+                client=address(flow.client_conn.peername),
+                server=address(flow.server_conn.address),
+            )
+        )
+        if request.raw_content:
+            recorder.put(Request(exchange.started_ns, exchange.number, request.raw_content))
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        recorder = self._recorder
+        if recorder is None or (exchange := self._registry.get(flow.id)) is None or not exchange.on_tape:
+            return
+        now_ns = time.monotonic_ns()
+        if exchange.tap is None and flow.response is not None and flow.response.raw_content:
+            recorder.put(Chunk(now_ns, exchange.number, "s2c", flow.response.raw_content))
+        recorder.put(End(now_ns, exchange.number, "eof"))
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        recorder = self._recorder
+        if recorder is None or (exchange := self._registry.get(flow.id)) is None or not exchange.on_tape:
+            return
+        now_ns = time.monotonic_ns()
+        text = flow.error.msg if flow.error else ""
+        if exchange.answered_by_us and (response := flow.response) is not None:
+            body = response.raw_content or b""
+            recorder.put(Verdict(now_ns, exchange.number, "upstream errors", "answer", text, result=body))
+            recorder.put(_head(now_ns, exchange, response))
+            recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
+        recorder.put(End(now_ns, exchange.number, how_it_ended(text), text))
+
+
+def _head(at_ns: int, exchange: Exchange, response: http.Response) -> Response:
+    return Response(at_ns, exchange.number, response.status_code, response.reason, header_pairs(response))
+
+
+def _put_chunk(put: Callable[[Chunk], None], exchange: int, at_ns: int, chunk: bytes) -> None:
+    put(Chunk(at_ns, exchange, "s2c", chunk))
+
+
+def header_pairs(message: http.Message) -> Headers:
+    """The headers as the tape keeps them: pairs in wire order, odd bytes as lone surrogates."""
+    return [
+        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+        for name, value in message.headers.fields
+    ]
+
+
+def address(peer: tuple[str, int] | None) -> str | None:
+    """`host:port`, with an IPv6 address in brackets."""
+    if peer is None:
+        return None
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def how_it_ended(error: str) -> str:
+    """Put mitmproxy's error text into the tape's words: `client_closed`, `killed`, `reset` or `error`."""
+    lowered = error.lower()
+    if "client disconnected" in lowered:
+        return "client_closed"
+    if "killed" in lowered:
+        return "killed"
+    if "server" in lowered and ("disconnect" in lowered or "closed" in lowered):
+        return "reset"
+    return "error"

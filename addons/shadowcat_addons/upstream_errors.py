@@ -1,0 +1,41 @@
+"""Answers for an upstream that cannot: a JSON-RPC error with the request's id in place of an HTML page.
+
+A client of both eras that gets an HTML page or a bare status for its first request concludes that the server speaks
+the legacy era only (MCP 2026-07-28, version negotiation), and one that waits for an answer to its id waits in vain.
+"""
+
+import logging
+
+from mitmproxy import http
+
+from shadowcat_core.exchange import ExchangeRegistry
+from shadowcat_core.jsonrpc import ErrorCode, error_response
+
+logger = logging.getLogger(__name__)
+
+STATUS = 502
+
+
+class UpstreamErrors:
+    """Makes the answers; the seam in `http_stream` sends them."""
+
+    def __init__(self, registry: ExchangeRegistry) -> None:
+        self._registry = registry
+
+    def answer(self, flow: http.HTTPFlow, error: str) -> http.Response | None:
+        """Give the response for an exchange whose upstream failed before it answered; None when it asked nothing."""
+        exchange = self._registry.get(flow.id)
+        if exchange is None:
+            return None
+        asked = exchange.requests
+        if not asked:
+            return None
+        reached = flow.server_conn.timestamp_tcp_setup is not None
+        code = ErrorCode.UPSTREAM_CLOSED if reached else ErrorCode.UPSTREAM_UNREACHABLE
+        upstream = f"{flow.request.host}:{flow.request.port}"
+        text = f"MCP server {upstream} {'closed the connection' if reached else 'cannot be reached'}: {error}"
+        logger.warning("shadowcat: %s", text)
+        bodies = [error_response(message.id, code, text, {"upstream": upstream}) for message in asked]
+        body = bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
+        exchange.answered_by_us = True
+        return http.Response.make(STATUS, body, {"content-type": "application/json"})

@@ -1,0 +1,135 @@
+"""Content views: MCP bodies and event streams as people read them, one line a message, the payload folded below it.
+
+The text is YAML in shape, so that mitmweb colours it and folds each payload under its line.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from mitmproxy import contentviews, http
+
+from shadowcat_core.content_coding import decoder_for
+from shadowcat_core.errors import ShadowcatError
+from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.mcp import Direction, Transport, media_type
+from shadowcat_core.messages import Message, MessageBatch, MessageContext
+from shadowcat_core.sse import Frame, SseParser
+from shadowcat_core.transcript import headline, size_text
+
+TIMES_KEY: Final = "shadowcat.times"
+"""Flow metadata: for each chunk of a kept stream [its end's offset in the body, its arrival in µs]."""
+
+AHEAD_OF_JSON: Final = 2.0
+"""mitmproxy's JSON view says 1 for JSON; an MCP body is JSON too, and is better read as what it means."""
+
+
+class McpBody(contentviews.Contentview):
+    """One JSON-RPC message, or an array of them."""
+
+    name = "MCP"
+    syntax_highlight = "yaml"
+
+    def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
+        batch = MessageBatch.of_body(data, _context(metadata), 0)
+        return "\n".join(_entry(message, None) for message in batch)
+
+    def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
+        if not data or media_type(metadata.content_type or "")[0] != "application/json" or b'"jsonrpc"' not in data:
+            return -1
+        batch = MessageBatch.of_body(data, _context(metadata), 0)
+        return AHEAD_OF_JSON if any(message.kind is not Kind.INVALID for message in batch) else -1
+
+
+class McpStream(contentviews.Contentview):
+    """An event stream: MCP messages with their time offsets; other events as they are."""
+
+    name = "MCP stream"
+    syntax_highlight = "yaml"
+
+    def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
+        return "\n".join(_stream_entries(data, metadata))
+
+    def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
+        is_stream = media_type(metadata.content_type or "")[0] == "text/event-stream"
+        return AHEAD_OF_JSON if is_stream and data else -1
+
+
+VIEWS: Final = (McpBody(), McpStream())
+
+
+class Views:
+    """Registers the content views; they stay registered, as mitmproxy's own do."""
+
+    def load(self, _loader: object) -> None:
+        for view in VIEWS:
+            contentviews.add(view)
+
+
+def _context(metadata: contentviews.Metadata) -> MessageContext:
+    is_request = isinstance(metadata.http_message, http.Request)
+    direction = Direction.CLIENT_TO_SERVER if is_request else Direction.SERVER_TO_CLIENT
+    return MessageContext(direction, Transport.HTTP)
+
+
+def _entry(message: Message, at: str | None) -> str:
+    head = f"{headline(message)} · {size_text(len(message.raw))}"
+    if message.kind is Kind.INVALID:
+        return _line(at, head)
+    payload = json.dumps(message.payload, indent=2, ensure_ascii=False)
+    return _line(at, head + ":") + "\n" + "\n".join("  " + line for line in payload.splitlines())
+
+
+def _line(at: str | None, text: str) -> str:
+    return text if at is None else f"{at} {text}"
+
+
+def _stream_entries(data: bytes, metadata: contentviews.Metadata) -> Iterator[str]:
+    data, times = _decoded(data, metadata)
+    parser = SseParser()
+    frames = parser.feed(data)
+    rest = parser.close()
+    messages = iter(MessageBatch.of_frames(frames, _context(metadata), 0))
+    chunk_ends = [end for end, _ in times]
+    end = 0
+    for frame in frames:
+        end += len(frame.raw)
+        chunk = bisect_left(chunk_ends, end)
+        at = f"+{times[chunk][1] / 1e6:.3f} s" if chunk < len(times) else None
+        if frame.data:
+            message = next(messages)
+            yield _other_event(frame, at) if message.kind is Kind.INVALID else _entry(message, at)
+        elif text := frame.raw.decode("utf-8", "replace").strip():
+            yield _line(at, "# " + " · ".join(text.splitlines()))
+    if rest.strip():
+        yield f"# {size_text(len(rest))} of an unfinished event"
+
+
+def _other_event(frame: Frame, at: str | None) -> str:
+    text = frame.data.decode("utf-8", "replace")
+    with suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    head = f"← event {frame.event} · {size_text(len(frame.data))}:"
+    return _line(at, head) + "\n" + "\n".join("  " + line for line in text.splitlines())
+
+
+def _decoded(data: bytes, metadata: contentviews.Metadata) -> tuple[bytes, list[list[int]]]:
+    """The readable bytes of a stream that may be coded and cut off, with the times' offsets moved along."""
+    times: list[list[int]] = metadata.flow.metadata.get(TIMES_KEY, []) if metadata.flow else []
+    response = metadata.http_message
+    coding = response.headers.get("content-encoding", "") if response else ""
+    # mitmproxy decodes a body that is whole; one that still grows comes here as it is on the wire.
+    if not coding or response is None or data != response.raw_content:
+        return data, times if not coding else []
+    decoder = decoder_for(coding)
+    decoded = b""
+    moved: list[list[int]] = []
+    start = 0
+    with suppress(ShadowcatError):  # what can be read until there is shown
+        for end, at_us in times or [[len(data), 0]]:
+            decoded += decoder.decode(data[start:end])
+            moved.append([len(decoded), at_us])
+            start = end
+    return decoded, moved if times else []

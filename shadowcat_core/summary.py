@@ -1,0 +1,76 @@
+"""One exchange in one line, for the comment column: what was asked, how it went, how long it took. No I/O.
+
+tools/call echo → ok · 12 ms · 4 messages
+"""
+
+from shadowcat_core.exchange import Exchange
+from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.mcp import RecognitionKind
+from shadowcat_core.messages import Message
+from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error
+
+HTTP_ACCEPTED = 202
+_STREAMS = {
+    RecognitionKind.STREAM: "server stream",
+    RecognitionKind.SSE_STREAM: "HTTP+SSE stream",
+    RecognitionKind.SESSION_END: "end of session",
+}
+
+
+def summary(exchange: Exchange, now_ns: int) -> str:
+    """Say what an exchange is and how it stands at a moment of the registry's clock."""
+    parts = [f"{_asked(exchange)} {_outcome(exchange)}"]
+    if exchange.requests or exchange.messages:
+        parts.append(duration_text((exchange.ended_ns or now_ns) - exchange.started_ns))
+    if exchange.messages > 1 or (not exchange.requests and exchange.messages):
+        parts.append(f"{exchange.messages} message{'' if exchange.messages == 1 else 's'}")
+    return " · ".join(parts)
+
+
+def exchange_failed(exchange: Exchange) -> bool:
+    """Say whether an exchange failed: an error, a tool's own failure, or an HTTP status that is one."""
+    if any(is_failure(answer) for answer in _answers(exchange)):
+        return True
+    return exchange.status is not None and exchange.status >= 400
+
+
+def _asked(exchange: Exchange) -> str:
+    asked = list(exchange.asked or ())
+    if not asked:
+        return _STREAMS.get(exchange.recognition.kind, "event stream")
+    words = _name(asked[0])
+    return words if len(asked) == 1 else f"{words} +{len(asked) - 1}"
+
+
+def _name(message: Message) -> str:
+    match message.kind:
+        case Kind.REQUEST | Kind.NOTIFICATION:
+            return " ".join(word for word in (message.method, message.target) if word)
+        case Kind.RESPONSE | Kind.ERROR:
+            return f"answer #{message.id}"
+        case Kind.INVALID:
+            return "not JSON-RPC"
+
+
+def _answers(exchange: Exchange) -> list[Message]:
+    return [call.answer for call in exchange.calls if call.answer is not None]
+
+
+def _outcome(exchange: Exchange) -> str:
+    answers = _answers(exchange)
+    for answer in answers:
+        if answer.kind is Kind.ERROR:
+            return f"→ error {error_text(answer)}"
+        if is_tool_error(answer.payload):
+            return "→ tool error"
+    if exchange.status is not None and exchange.status >= 400:
+        return f"→ HTTP {exchange.status}"
+    if exchange.calls and len(answers) == len(exchange.calls):
+        return "→ ok"
+    if exchange.ended_ns is None:
+        return "…"
+    if exchange.status == HTTP_ACCEPTED:
+        return "→ accepted"
+    if exchange.listens or exchange.recognition.kind in _STREAMS or not exchange.asked:
+        return "→ closed"
+    return "→ no answer"
