@@ -25,9 +25,7 @@ def event(number, **fields):
 
 
 def post(number, ms, body, session=SESSION):
-    opened = Open(
-        at(ms), number, f"f{number}", "POST", "http://h/mcp", "HTTP/1.1", JSON, session=session, era="legacy"
-    )
+    opened = Open(at(ms), number, f"f{number}", "POST", "http://h/mcp", "HTTP/1.1", JSON, session=session, era="legacy")
     return [opened, Request(at(ms), number, body)]
 
 
