@@ -69,7 +69,8 @@ class ExchangeReader:
         self.problem: str | None = None
         self._opened: Open | None = None
         self._session: str | None = None
-        self._bodies: dict[Direction, _Body] = {}
+        # None for a body that is no MCP: nothing is kept of it.
+        self._bodies: dict[Direction, _Body | None] = {}
 
     def read(self, record: Record) -> list[Message]:
         """Return the messages that `record` completes."""
@@ -111,9 +112,11 @@ class ExchangeReader:
                 return ()
 
     def _chunk(self, direction: Direction, data: bytes, at_ns: int, *, is_last: bool = False) -> Iterable[Message]:
-        body = self._bodies.get(direction)
-        if body is None:
+        if direction not in self._bodies:
             self.problem = self.problem or "the head is not on the tape"
+            return ()
+        body = self._bodies[direction]
+        if body is None:
             return ()
         messages = body.read(data, at_ns)
         return self._close(direction) if is_last else messages
@@ -126,7 +129,7 @@ class ExchangeReader:
         context = self._context(direction, Transport.STDIO)
         return _Body(decoder_for(""), LineFraming(context), context)
 
-    def _body(self, direction: Direction, headers: Headers) -> _Body:
+    def _body(self, direction: Direction, headers: Headers) -> _Body | None:
         context = self._context(direction, Transport.HTTP)
         decoder = decoder_for(header_value(headers, "content-encoding"))
         content_type = header_value(headers, "content-type")
@@ -136,24 +139,11 @@ class ExchangeReader:
             return _Body(decoder, LineFraming(context), context)
         if is_json(content_type) or not content_type:
             return _Body(decoder, None, context)
-        return _Body(decoder, _NotMessages(), context)
+        return None
 
     def _context(self, direction: Direction, transport: Transport) -> MessageContext:
         stream = None if self._opened is None else self._opened.flow
         return MessageContext(direction, transport, self._session, self.number, stream)
-
-
-class _NotMessages:
-    """Frames a body that is no MCP: it gives nothing, and holds nothing."""
-
-    frames = 0
-    duplicates = 0
-
-    def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:  # noqa: ARG002 - the protocol's signature
-        return None
-
-    def close(self) -> bytes:
-        return b""
 
 
 def read_messages(records: Iterable[Record]) -> Iterator[Message]:
