@@ -149,3 +149,13 @@ def decoder_for(content_encoding: str, *, max_output_bytes: int = MAX_DECODED_CH
             return only
         case _:
             return _Chain(decoders)
+
+
+def decoded_body(body: bytes, content_encoding: str) -> bytes | None:
+    """Decode a whole body; None when it is not in its coding, or unpacks to more than the limit."""
+    if not content_encoding:
+        return body
+    try:
+        return decoder_for(content_encoding).decode(body)
+    except (InvalidMessage, MessageTooLarge):
+        return None

@@ -47,6 +47,12 @@ class Exchange:
         self.on_tape = False
         self.answered_by_us = False
 
+    def settle(self, recognition: Recognition) -> None:
+        """Take note of what the response told about the exchange, such as the session that it opened."""
+        self.recognition = recognition
+        if self.asked is None and recognition.session_id is not None:
+            self.scope = recognition.session_id
+
     @property
     def requests(self) -> list[Message]:
         """What was asked and wants an answer."""

@@ -12,6 +12,7 @@ from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
 
+from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.kept_body import KeptBody
@@ -123,14 +124,13 @@ class Live:
             return
         exchange = view.exchange
         if exchange.tap is None:
-            if flow.response is not None:
-                self._registry.see_body(exchange, flow.response.get_content(strict=False) or b"")
+            self._read_body(view)
         else:
             if flow.error is not None:
                 exchange.tap.abort()
             self._show_body(view)
             if not exchange.tap.has_framing and view.kept is not None and not view.kept.dropped_bytes:
-                self._registry.see_body(exchange, (flow.response and flow.response.get_content(strict=False)) or b"")
+                self._read_body(view)
         exchange.ended_ns = self._registry.clock_ns()
         self._tell(view)
         if exchange.status == ACCEPTED and exchange.calls:
@@ -144,6 +144,13 @@ class Live:
             view.exchange.ended_ns = self._registry.clock_ns()
             self._tell(view)
             ctx.master.addons.trigger(UpdateHook([view.flow]))
+
+    def _read_body(self, view: _View) -> None:
+        """Let the registry see a response that is one body, now that it is whole."""
+        response = view.flow.response
+        if response is not None and response.raw_content:
+            body = decoded_body(response.raw_content, response.headers.get("content-encoding", ""))
+            self._registry.see_body(view.exchange, body or b"")
 
     def _show_body(self, view: _View) -> None:
         if view.kept is not None and view.flow.response is not None:

@@ -9,6 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mitmproxy import http
 
+from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.limits import MAX_ENDPOINTS, MAX_FIRST_EVENT_BYTES
 from shadowcat_core.mcp import (
@@ -32,9 +33,10 @@ class Recognise:
         self._endpoints: dict[str, Recognition] = {}
 
     def request(self, flow: http.HTTPFlow) -> None:
-        recognition = self._recognise(flow)
+        body = readable_body(flow.request)
+        recognition = self._recognise(flow, body)
         if recognition.is_mcp:
-            self._open(flow, recognition, flow.request.content or b"")
+            self._open(flow, recognition, body)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         response = flow.response
@@ -45,20 +47,17 @@ class Recognise:
             if not is_event_stream(response.headers.get("content-type")):
                 return
             # Not asked in MCP's way, but an event stream: HTTP+SSE, an LLM's answer, or somebody's own.
-            exchange = self._open(flow, self._recognise(flow), b"")
+            exchange = self._open(flow, self._recognise(flow, readable_body(flow.request)), b"")
             if exchange.recognition.kind is RecognitionKind.MAYBE_STREAM:
                 exchange.chunk_sinks.append(_FirstEvent(self, flow, exchange).take)
         elif (session_id := response.headers.get(SESSION_ID_HEADER)) and exchange.recognition.session_id is None:
-            exchange.recognition = replace(exchange.recognition, session_id=session_id)
+            exchange.settle(replace(exchange.recognition, session_id=session_id))
             label(flow, exchange)
 
-    def _recognise(self, flow: http.HTTPFlow) -> Recognition:
+    def _recognise(self, flow: http.HTTPFlow, body: bytes) -> Recognition:
         request = flow.request
         stream = self._endpoints.get(request.url) if self._endpoints else None
-        body = request.content if request.method == "POST" else None
-        recognition = recognise_request(
-            request.method, request.headers, body or b"", posted_to_endpoint=stream is not None
-        )
+        recognition = recognise_request(request.method, request.headers, body, posted_to_endpoint=stream is not None)
         return recognition if stream is None else replace(recognition, session_id=stream.session_id)
 
     def _open(self, flow: http.HTTPFlow, recognition: Recognition, body: bytes) -> Exchange:
@@ -68,7 +67,7 @@ class Recognise:
 
     def settle(self, flow: http.HTTPFlow, exchange: Exchange, recognition: Recognition) -> None:
         """Take note of what a stream turned out to be."""
-        exchange.recognition = recognition
+        exchange.settle(recognition)
         label(flow, exchange)
         if recognition.endpoint is not None:
             if len(self._endpoints) >= MAX_ENDPOINTS:
@@ -100,6 +99,11 @@ class _FirstEvent:
             self._beginning = None
         elif len(self._beginning) > MAX_FIRST_EVENT_BYTES:
             self._beginning = None
+
+
+def readable_body(request: http.Request) -> bytes:
+    """The body without its content coding; empty when it cannot be decoded, for then nobody can tell what it is."""
+    return decoded_body(request.raw_content or b"", request.headers.get("content-encoding", "")) or b""
 
 
 def label(flow: http.HTTPFlow, exchange: Exchange) -> None:

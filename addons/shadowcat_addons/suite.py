@@ -21,16 +21,18 @@ class Shadowcat:
     """Makes mitmproxy understand MCP."""
 
     def __init__(self) -> None:
-        registry = ExchangeRegistry(time.monotonic_ns)
-        self._upstream_errors = UpstreamErrors(registry)
+        self.registry = ExchangeRegistry(time.monotonic_ns)
+        self.tape = Tape(self.registry)
+        self.live = Live(self.registry)
+        self._upstream_errors = UpstreamErrors(self.registry)
         self._restore: Callable[[], None] | None = None
         self.addons = [
             McpDefaults(),
-            Recognise(registry),
-            Tape(registry),
-            Live(registry),
+            Recognise(self.registry),
+            self.tape,
+            self.live,
             # Last: gives a stream its tap when all who watch have said so, and ends an exchange when all have seen it.
-            Streams(registry),
+            Streams(self.registry),
             Views(),
         ]
 

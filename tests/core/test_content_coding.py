@@ -7,7 +7,7 @@ import brotli
 import pytest
 import zstandard
 
-from shadowcat_core.content_coding import decoder_for
+from shadowcat_core.content_coding import decoded_body, decoder_for
 from shadowcat_core.errors import InvalidMessage, MessageTooLarge
 
 TEXT = b"".join(b'event: message\ndata: {"jsonrpc":"2.0","id":%d}\n\n' % i for i in range(50))
@@ -70,3 +70,17 @@ def test_bytes_that_are_not_in_their_coding_are_said_to_be_so(coding):
 def test_an_unknown_coding_is_named():
     with pytest.raises(InvalidMessage, match="'rot13'"):
         decoder_for("gzip, rot13")
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "decoded"),
+    [
+        pytest.param(TEXT, "", TEXT, id="plain"),
+        pytest.param(gzip.compress(TEXT), "gzip", TEXT, id="gzip"),
+        pytest.param(TEXT, "gzip", None, id="not-in-its-coding"),
+        pytest.param(TEXT, "rot13", None, id="unknown-coding"),
+        pytest.param(zstandard.compress(bytes(40_000_000)), "zstd", None, id="bomb"),
+    ],
+)
+def test_a_whole_body_is_decoded_or_nothing(body, coding, decoded):
+    assert decoded_body(body, coding) == decoded

@@ -1,0 +1,104 @@
+"""mitmproxy's options are set to what MCP needs, where the user has not chosen otherwise."""
+
+import pytest
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import taddons
+
+from shadowcat_addons.mcp_defaults import SILENT_STREAM_S, McpDefaults, is_loopback
+from tests.addons.conftest import request_flow
+
+REVERSE = "reverse:http://127.0.0.1:3001"
+
+
+@pytest.fixture
+def defaults():
+    addon = McpDefaults()
+    with taddons.context(addon) as context:
+        # Proxyserver's options, which the test context does not load.
+        context.options.add_option("connection_strategy", str, "eager", "", ("eager", "lazy"))
+        context.options.add_option("keep_host_header", bool, False, "")
+        yield addon, context
+
+
+def chosen(context):
+    options = context.options
+    return options.tcp_timeout, options.connection_strategy, options.keep_host_header
+
+
+def test_a_forward_proxy_only_lets_silent_streams_live(defaults):
+    addon, context = defaults
+    addon.running()
+    assert chosen(context) == (SILENT_STREAM_S, "eager", False)
+
+
+def test_a_reverse_proxy_also_keeps_the_host_and_connects_when_asked(defaults):
+    addon, context = defaults
+    context.configure(addon, mode=[REVERSE])
+    addon.running()
+    assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
+
+
+def test_a_mode_that_is_set_later_counts_too(defaults):
+    addon, context = defaults
+    addon.running()
+    context.configure(addon, mode=[REVERSE])
+    assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
+
+
+def test_what_the_user_chose_stays(defaults):
+    addon, context = defaults
+    context.configure(addon, mode=[REVERSE], tcp_timeout=30)
+    addon.running()
+    assert context.options.tcp_timeout == 30
+
+
+def test_nothing_is_changed_when_the_user_says_so(defaults):
+    addon, context = defaults
+    context.configure(addon, mode=[REVERSE], shadowcat_mcp_defaults=False)
+    addon.running()
+    assert chosen(context) == (600, "eager", False)
+
+
+@pytest.mark.parametrize(
+    ("url", "mode", "host"),
+    [
+        pytest.param("http://127.0.0.1:3001/mcp", REVERSE, "evil.example", id="loopback-keeps-it"),
+        pytest.param("http://localhost:3001/mcp", REVERSE, "evil.example", id="localhost-keeps-it"),
+        pytest.param(
+            "https://mcp.example/mcp", "reverse:https://mcp.example", "mcp.example", id="remote-needs-its-own"
+        ),
+        pytest.param(
+            "http://mcp.example:81/mcp", "reverse:http://mcp.example:81", "mcp.example:81", id="with-its-port"
+        ),
+        pytest.param("https://mcp.example/mcp", "regular", "evil.example", id="forward-proxies-do-not-touch-it"),
+    ],
+)
+def test_the_host_stays_as_the_client_sent_it_only_for_an_upstream_on_this_machine(defaults, url, mode, host):
+    addon, context = defaults
+    context.configure(addon, mode=[REVERSE])
+    addon.running()
+    flow = request_flow(url=url)
+    flow.client_conn.proxy_mode = ProxyMode.parse(mode)
+    flow.request.host_header = "evil.example"
+    addon.requestheaders(flow)
+    assert flow.request.host_header == host
+
+
+def test_mitmproxys_own_rewriting_is_left_alone_when_the_user_wants_it(defaults):
+    addon, context = defaults
+    context.configure(addon, mode=[REVERSE], shadowcat_mcp_defaults=False)
+    addon.running()
+    flow = request_flow(url="https://mcp.example/mcp")
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://mcp.example")
+    flow.request.host_header = "as-it-came"
+    addon.requestheaders(flow)
+    assert flow.request.host_header == "as-it-came"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("a.localhost", True),
+     ("10.0.0.1", False), ("mcp.example", False), ("", False)],
+)  # fmt: skip
+def test_loopback_is_recognised(host, expected):
+    assert is_loopback(host) is expected

@@ -1,0 +1,122 @@
+"""What must not wait streams through a tap; what is short is held; when a response ends, so does its exchange."""
+
+import brotli
+import pytest
+
+from shadowcat_core.limits import MAX_HELD_BODY_BYTES
+from shadowcat_core.stream import StreamTap
+from tests.addons.conftest import CALL, request_flow, response_of
+
+LISTEN = {"jsonrpc": "2.0", "id": "l", "method": "subscriptions/listen", "params": {}}
+RESULT = {"jsonrpc": "2.0", "id": 7, "result": {}}
+
+
+@pytest.mark.parametrize(
+    ("payload", "content_type", "length", "streams"),
+    [
+        pytest.param(CALL, "text/event-stream", None, True, id="event-stream"),
+        pytest.param(CALL, "Text/Event-Stream;charset=UTF-8", None, True, id="event-stream-in-other-case"),
+        pytest.param(CALL, "application/json", "40", False, id="short-json"),
+        pytest.param(CALL, "application/json", str(MAX_HELD_BODY_BYTES), False, id="json-at-the-limit"),
+        pytest.param(CALL, "application/json", str(MAX_HELD_BODY_BYTES + 1), True, id="json-over-the-limit"),
+        pytest.param(CALL, "application/json", None, True, id="json-of-unknown-length"),
+        pytest.param(CALL, "application/json", "nonsense", True, id="json-of-nonsense-length"),
+        pytest.param(LISTEN, "application/json", "40", True, id="listen-answered-as-json"),
+    ],
+)
+async def test_what_must_not_wait_streams(proxy, payload, content_type, length, streams):
+    flow = await proxy.ask(request_flow(payload))
+    response = response_of(content_type=content_type)
+    response.headers.pop("content-length", None)
+    if length is not None:
+        response.headers["content-length"] = length
+    stream = await proxy.begin_response(flow, response)
+    assert isinstance(stream, StreamTap) is streams
+
+
+async def test_a_stream_that_the_user_decided_on_is_left_to_them(proxy):
+    flow = await proxy.ask(request_flow())
+    response = response_of(content_type="text/event-stream")
+    response.stream = True
+    assert await proxy.begin_response(flow, response) is True
+
+
+async def test_lines_of_a_listen_stream_are_messages(proxy):
+    flow = await proxy.ask(request_flow(LISTEN))
+    stream = await proxy.begin_response(flow, response_of())
+    stream(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
+    stream(b'{"jsonrpc":"2.0","id":"l","result":{}}\n')
+    await proxy.end(flow)
+    assert flow.comment.startswith("subscriptions/listen → ok")
+    assert flow.comment.endswith("2 messages")
+
+
+async def test_a_large_answer_is_read_when_it_is_whole(proxy):
+    flow = await proxy.ask(request_flow())
+    response = response_of({**RESULT, "result": {"isError": True, "text": "x" * 300_000}})
+    body = response.content
+    stream = await proxy.begin_response(flow, response)
+    for i in range(0, len(body), 10_000):
+        stream(body[i : i + 10_000])
+    await proxy.end(flow)
+    assert flow.comment.startswith("tools/call echo → tool error")
+    assert flow.response.content == body
+
+
+async def test_a_coded_stream_is_understood(proxy):
+    flow = await proxy.ask(request_flow())
+    stream = await proxy.begin_response(
+        flow, response_of(content_type="text/event-stream", headers={"content-encoding": "br"})
+    )
+    coded = brotli.compress(b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n')
+    assert stream(coded[:9]) == [coded[:9]]
+    assert stream(coded[9:]) == [coded[9:]]
+    await proxy.end(flow)
+    assert flow.comment.startswith("tools/call echo → ok")
+
+
+async def test_a_coding_that_nobody_knows_passes_and_is_said(proxy, caplog):
+    flow = await proxy.ask(request_flow())
+    stream = await proxy.begin_response(
+        flow, response_of(content_type="text/event-stream", headers={"content-encoding": "rot13"})
+    )
+    assert stream(b"qngn: {}\n\n") == [b"qngn: {}\n\n"]
+    await proxy.end(flow)
+    assert "unknown content coding 'rot13'" in caplog.text
+
+
+async def test_a_frame_over_the_limit_is_said_with_its_exchange(proxy, caplog):
+    flow = await proxy.ask(request_flow())
+    stream = await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
+    piece = b"data: " + b"x" * 1_000_000
+    for _ in range(20):
+        assert stream(piece) == [piece]
+    await proxy.end(flow)
+    assert caplog.text.count("over the limit of 16,777,216 bytes") == 1
+    assert "exchange 1" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["ends", "fails", "client leaves"])
+async def test_every_exchange_ends(proxy, how):
+    registry = proxy.suite.registry
+    flow = await proxy.ask(request_flow())
+    await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
+    assert len(registry) == 1
+    match how:
+        case "ends":
+            await proxy.end(flow)
+        case "fails":
+            await proxy.fail(flow, "Server disconnected.")
+        case "client leaves":
+            await proxy._call("client_disconnected", flow.client_conn)
+    assert len(registry) == 0
+
+
+async def test_metrics_of_ended_streams_add_up(proxy):
+    for _ in range(2):
+        flow = await proxy.ask(request_flow())
+        stream = await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
+        stream(b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n')
+        await proxy.end(flow)
+    metrics = proxy.suite.registry.metrics
+    assert (metrics.chunks, metrics.messages) == (2, 2)

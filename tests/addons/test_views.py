@@ -1,0 +1,103 @@
+"""Content views: one line a message with its payload below, times from the wire, and other events as they are."""
+
+import gzip
+
+import pytest
+from mitmproxy import contentviews
+
+from tests.addons.conftest import CALL, request_flow, response_of
+
+STREAM = (
+    b": ping\n\n"
+    b'event: message\nid: 4\ndata: {"jsonrpc":"2.0","method":"notifications/progress","params":'
+    b'{"progressToken":1,"progress":1,"total":4,"message":"a quarter"}}\n\n'
+    b'data: {"jsonrpc":"2.0","id":7,"result":{"content":[]}}\n\n'
+)
+
+
+def shown(flow, message):
+    return contentviews.prettify_message(message, flow)
+
+
+async def streamed(proxy, *chunks, **headers):
+    flow = await proxy.ask(request_flow())
+    stream = await proxy.begin_response(flow, response_of(content_type="text/event-stream", headers=headers))
+    for chunk in chunks:
+        stream(chunk)
+    await proxy.end(flow)
+    return flow
+
+
+async def test_a_request_is_shown_as_a_line_with_its_payload_folded_below(proxy):
+    flow = await proxy.ask(request_flow())
+    view = shown(flow, flow.request)
+    assert view.view_name == "MCP"
+    assert view.syntax_highlight == "yaml"
+    first, *payload = view.text.splitlines()
+    assert first.startswith("→ tools/call #7 echo · ")
+    assert first.endswith(" B:")
+    assert all(line.startswith("  ") for line in payload)
+    assert '"name": "echo"' in view.text
+
+
+async def test_a_stream_is_shown_with_times_comments_and_ids(proxy):
+    flow = await streamed(proxy, STREAM[:30], STREAM[30:])
+    flow.metadata["shadowcat.times"] = [[30, 12_000], [len(STREAM), 345_678]]
+    view = shown(flow, flow.response)
+    assert view.view_name == "MCP stream"
+    heads = [line for line in view.text.splitlines() if not line.startswith(" ")]
+    assert heads[0] == "+0.012 s # : ping"
+    assert heads[1].startswith("+0.346 s ← notifications/progress 1/4 a quarter · ")
+    assert heads[2].startswith("+0.346 s ← result #7 · ")
+    assert len(heads) == 3
+
+
+async def test_every_message_says_when_it_came(proxy):
+    flow = await streamed(proxy, *(STREAM[i : i + 1] for i in range(len(STREAM))))
+    heads = [line for line in shown(flow, flow.response).text.splitlines() if not line.startswith(" ")]
+    assert len(heads) == 3
+    assert all(head.startswith("+0.") for head in heads)
+
+
+async def test_an_unfinished_event_is_counted(proxy):
+    flow = await streamed(proxy, STREAM + b"data: {unf")
+    assert shown(flow, flow.response).text.endswith("# 10 B of an unfinished event")
+
+
+@pytest.mark.parametrize("cut", [None, 60], ids=["whole", "while-it-runs"])
+async def test_a_coded_stream_is_shown_decoded_even_while_it_runs(proxy, cut):
+    coded = gzip.compress(STREAM * 20)[:cut]
+    flow = await streamed(proxy, coded, **{"content-encoding": "gzip"})
+    text = shown(flow, flow.response).text
+    assert "← notifications/progress 1/4 a quarter" in text or (cut and ": ping" in text)
+
+
+async def test_an_llm_stream_is_shown_event_by_event(proxy):
+    flow = await streamed(proxy, b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n')
+    lines = shown(flow, flow.response).text.splitlines()
+    assert lines[0].endswith("← event content_block_delta · 40 B:")
+    assert lines[1:] == ["  {", '    "type": "content_block_delta",', '    "index": 0', "  }"]
+
+
+async def test_an_endpoint_event_and_plain_text_are_shown_as_they_are(proxy):
+    flow = await streamed(proxy, b"event: endpoint\ndata: /messages?s=1\n\n")
+    assert shown(flow, flow.response).text.endswith("← event endpoint · 13 B:\n  /messages?s=1")
+
+
+async def test_an_array_is_shown_message_by_message(proxy):
+    flow = await proxy.ask(request_flow([CALL, {**CALL, "id": "x"}]))
+    heads = [line for line in shown(flow, flow.request).text.splitlines() if not line.startswith(" ")]
+    assert [head.split(" · ")[0] for head in heads] == ["→ tools/call #7 echo", "→ tools/call #x echo"]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"hello":"world"}', b"", b'"jsonrpc"', b'{"jsonrpc":"1.0","id":1}', b"[" * 100_000, b'{"jsonrpc":"2.0"']
+)
+async def test_what_is_not_json_rpc_keeps_mitmproxys_own_views(proxy, body):
+    flow = await proxy.ask(request_flow(body))
+    assert shown(flow, flow.request).view_name != "MCP"
+
+
+async def test_a_tool_error_says_so(proxy):
+    flow = await streamed(proxy, b'data: {"jsonrpc":"2.0","id":7,"result":{"isError":true}}\n\n')
+    assert "← tool error #7" in shown(flow, flow.response).text
