@@ -14,6 +14,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -302,6 +303,8 @@ def classify(buffer: bytes, start: int = 0, end: int | None = None) -> Envelope 
         comma = buffer.find(44, at, nested)
         text = buffer[comma:nested]
         value = buffer[at:comma]
+    elif buffer[start + 2] not in b"jmrei":  # the first letters of JSON-RPC's own names
+        return None
     else:
         text = buffer[start:nested]
         head = _heads.get(text)
@@ -321,6 +324,19 @@ def classify(buffer: bytes, start: int = 0, end: int | None = None) -> Envelope 
     if head.versioned or buffer.endswith(_VERSION_TAILS, nested + 1, end):
         return _new(Envelope, (head.kind, head.method, request_id))
     return None
+
+
+def classify_each(buffer: bytes, spans: Iterable[tuple[int, int, int, int]]) -> list[Envelope | None]:
+    """`classify` many messages of one buffer; a span's last two numbers are where the message starts and ends."""
+    hints: list[Envelope | None] = []
+    head_text, tail, settled = _settled
+    for _, _, start, end in spans:
+        if buffer.startswith(head_text, start) and buffer.endswith(tail, start, end):
+            hints.append(settled)
+        else:
+            hints.append(classify(buffer, start, end))
+            head_text, tail, settled = _settled
+    return hints
 
 
 def _with_tail(head: _Head, text: bytes, buffer: bytes, nested: int, end: int) -> Envelope | None:

@@ -100,6 +100,24 @@ def test_a_hint_is_of_the_span_and_of_nothing_around_it():
     assert classify(b"{" + b" " * 10 + b'{"jsonrpc"', 0, 5) is None
 
 
+def test_many_messages_of_one_buffer_are_told_like_each_alone():
+    raws = [raw for raw, _ in HINTED] * 2 + [b'{"jsonrpc":"2.0"}'] * 2
+    spans, at = [], 0
+    for raw in raws:
+        spans.append((at, at + len(raw), at, at + len(raw)))
+        at += len(raw)
+    spans += [(0, 0, -1, -1), (0, 0, -2, -2)]
+    assert jsonrpc.classify_each(b"".join(raws), spans) == [*map(classify, raws), None, None]
+
+
+def test_a_notification_whose_body_does_not_end_takes_a_full_parse():
+    for raw in (
+        b'{"jsonrpc":"2.0","method":"notifications/x","params":{"a',
+        b'{"jsonrpc":"2.0","method":"x","params":{"a',
+    ):
+        assert classify(raw) is None
+
+
 def test_a_peer_that_invents_methods_does_not_grow_the_table():
     for number in range(3 * jsonrpc._MAX_HEADS):
         classify(b'{"jsonrpc":"2.0","id":1,"method":"m%d","params":{}}' % number)

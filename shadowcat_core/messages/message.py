@@ -1,0 +1,167 @@
+"""One JSON-RPC message with its circumstances, decoded no further than somebody asks.
+
+No I/O.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from shadowcat_core import mcp, sse
+from shadowcat_core.errors import InvalidMessage
+from shadowcat_core.jsonrpc import Envelope, Json, JsonRpcId, Kind, classify, dump, envelope, parse
+from shadowcat_core.mcp import Direction, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class MessageContext:
+    """Where messages come from; all messages of a stream share one.
+
+    `session_id` is the legacy era's, `exchange_id` the HTTP request's, `stream_id` the event stream's or pipe's.
+    """
+
+    direction: Direction
+    transport: Transport
+    session_id: str | None = None
+    exchange_id: int | None = None
+    stream_id: str | None = None
+
+
+class Message:
+    """One JSON-RPC message. It never changes: an edit makes another one.
+
+    `raw` is the JSON text as it came, without framing; `at_ns` when it arrived, on the clock of whoever made it.
+    """
+
+    __slots__ = ("_envelope", "_event_id", "_fault", "_fields", "_hint", "_payload", "at_ns", "context", "raw")
+
+    def __init__(self, raw: bytes, context: MessageContext, *, event_id: str | None = None, at_ns: int = 0) -> None:
+        self.raw = raw
+        self.context = context
+        self.at_ns = at_ns
+        self._event_id = event_id
+        self._fields: bytes | None = None
+        self._hint: Envelope | None = None
+        self._envelope: Envelope | None = None
+        self._payload: Json = None
+        self._fault: str | None = None
+
+    @classmethod
+    def of_event(cls, raw: bytes, context: MessageContext, at_ns: int, fields: bytes) -> Self:
+        """Make the message of an event whose other fields, read when the id is asked for, are in `fields`."""
+        message = cls(raw, context, at_ns=at_ns)
+        message._fields = fields
+        return message
+
+    def with_payload(self, payload: Json) -> "Message":
+        """The same message saying something else.
+
+        Raises:
+            InvalidMessage: the payload cannot be written as JSON.
+        """
+        return self.with_raw(dump(payload))
+
+    def with_raw(self, raw: bytes) -> "Message":
+        """The same message with other bytes."""
+        message = Message(raw, self.context, event_id=self._event_id, at_ns=self.at_ns)
+        message._fields = self._fields
+        return message
+
+    @property
+    def envelope(self) -> Envelope:
+        """Kind, method and id, exactly: parses the message once."""
+        return self._envelope or self._parse()
+
+    @property
+    def hint(self) -> Envelope | None:
+        """Kind, method and id as a routing hint, without a parse; None when the bytes do not tell."""
+        if self._hint is None:
+            self._hint = classify(self.raw)
+        return self._hint
+
+    @property
+    def kind(self) -> Kind:
+        """What the message is; `Kind.INVALID` when it is not JSON or not JSON-RPC 2.0."""
+        return self.envelope.kind
+
+    @property
+    def method(self) -> str | None:
+        """The method of a request or notification."""
+        return self.envelope.method
+
+    @property
+    def id(self) -> JsonRpcId | None:
+        """The id, a number or a string as it was sent; None when absent or null."""
+        return self.envelope.id
+
+    @property
+    def payload(self) -> Json:
+        """The parsed message. It is shared by all who ask: copy before changing, and hand the copy to an edit.
+
+        Raises:
+            InvalidMessage: the message is not JSON. Its kind says so before.
+        """
+        if self._envelope is None:
+            self._parse()
+        if self._fault is not None:
+            raise InvalidMessage(self._fault)
+        return self._payload
+
+    @property
+    def target(self) -> str | None:
+        """The tool, prompt, resource or task the message is about."""
+        method = self.envelope.method
+        if method is None or not isinstance(self._payload, dict):
+            return None
+        return mcp.target(method, self._payload.get("params"))
+
+    @property
+    def event_id(self) -> str | None:
+        """The id field of the event that carried the message."""
+        if self._fields is not None:
+            self._event_id = sse.SseParser().feed(b"\n" + self._fields)[-1].id
+            self._fields = None
+        return self._event_id
+
+    @property
+    def direction(self) -> Direction:
+        """Which way the message goes."""
+        return self.context.direction
+
+    @property
+    def transport(self) -> Transport:
+        """What carried it."""
+        return self.context.transport
+
+    @property
+    def session_id(self) -> str | None:
+        """The session of the legacy era."""
+        return self.context.session_id
+
+    @property
+    def exchange_id(self) -> int | None:
+        """The HTTP request it came with."""
+        return self.context.exchange_id
+
+    @property
+    def stream_id(self) -> str | None:
+        """The event stream or pipe it came on."""
+        return self.context.stream_id
+
+    def _parse(self) -> Envelope:
+        try:
+            self._payload = parse(self.raw)
+        except InvalidMessage as exc:
+            self._fault = str(exc)
+        self._envelope = envelope(self._payload)
+        return self._envelope
+
+    def __repr__(self) -> str:
+        kind, method, request_id = self.envelope
+        about = [
+            str(self.direction),
+            str(kind),
+            method,
+            self.target,
+            None if request_id is None else f"id={request_id!r}",
+        ]
+        return f"<Message {' '.join(part for part in about if part is not None)}, {len(self.raw):,} bytes>"
