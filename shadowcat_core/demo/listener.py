@@ -3,80 +3,43 @@
 Nothing here asks the client or the server: what is heard is what the proxy recorded.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import orjson
-
-from shadowcat_core.content_coding import ContentDecoder, decoder_for
-from shadowcat_core.demo.wording import Payload, gist, is_failure, part
-from shadowcat_core.errors import ShadowcatError
-from shadowcat_core.sse import SseParser
+from shadowcat_core.demo.wording import gist
+from shadowcat_core.jsonrpc import JsonRpcId, Kind
+from shadowcat_core.mcp import Direction, era_of, is_event_stream
+from shadowcat_core.messages import Message
 from shadowcat_core.tape.encoding import decode, decode_header
-from shadowcat_core.tape.records import Chunk, Direction, End, Gap, Headers, Open, Record, Request, Response
+from shadowcat_core.tape.meaning import ExchangeReader
+from shadowcat_core.tape.records import Chunk, End, Gap, Open, Record, Request, Response, header_value
+from shadowcat_core.tape.rows import Row, list_rows
 
-type Kind = Literal["request", "notification", "response", "error"]
-type Asked = tuple[str | int, Direction, str | int | None]
-
-FIRST_MODERN_VERSION = "2026-07-28"
-TARGETS = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-ANSWERS_TO: dict[Direction, Direction] = {"c2s": "s2c", "s2c": "c2s"}
+type Asked = tuple[str, str]
+"""Method and target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One message as it passed. `at_ms` counts from the tape's beginning; `duration_ms` is an answer's, from its
-    request; `method` and `target` of an answer are its request's."""
+    """One message as it passed.
+
+    `at_ms` counts from the tape's beginning. `method` and `target` of an answer are its request's, and `duration_ms`
+    counts from there. `stream` is the request whose event stream carried the message, None when it came otherwise.
+    """
 
     at_ms: float
     era: str
     direction: Direction
     kind: Kind
     method: str
-    id: str | int | None
+    id: JsonRpcId | None
     target: str
     gist: str
     failed: bool
     duration_ms: float | None
-    stream: tuple[str, str] | None
-    """Method and target of the request whose event stream carried the message, None when it came otherwise."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """What has to be remembered of one HTTP request while its response comes in."""
-
-    scope: str | int
-    """Where its message ids are unique: the session, or the exchange itself when there is none."""
-    era: str
-    asked: tuple[str, str] = ("", "")
-    """Method and target of its request; empty for a stream that was opened without one (GET)."""
-    sse: SseParser | None = None
-    decoder: ContentDecoder = field(default_factory=lambda: decoder_for(""))
-    body: bytearray = field(default_factory=bytearray)
-
-    def expect_body(self, headers: Headers) -> None:
-        names = {name.lower(): value for name, value in headers}
-        self.decoder = decoder_for(names.get("content-encoding", ""))
-        if names.get("content-type", "").startswith("text/event-stream"):
-            self.sse = SseParser()
-
-    def take(self, chunk: bytes) -> Sequence[bytes]:
-        """Give the JSON documents that are complete with this chunk of the response."""
-        plain = self.decoder.decode(chunk)
-        if self.sse is None:
-            self.body += plain
-            return ()
-        return [frame.data for frame in self.sse.feed(plain) if frame.dispatches]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    at_ns: int
-    method: str
-    target: str
+    stream: Asked | None
 
 
 class TapeFollower:
@@ -102,104 +65,88 @@ class TapeFollower:
                 yield from decode(line, self.origin_ns)
 
 
+@dataclass(slots=True)
+class Exchange:
+    """What has to be remembered of one HTTP request while its response comes in."""
+
+    reader: ExchangeReader
+    era: str
+    asked: Asked = ("", "")
+    """Empty for a stream that was opened without a request (GET)."""
+    is_stream: bool = False
+
+
 class Listener:
-    """Turns records into messages: bodies and event streams decoded, answers matched with their requests."""
+    """Turns records into messages, each answer beside its request."""
 
     def __init__(self) -> None:
         self.records_missing = 0
+        self._open: Counter[Asked] = Counter()
         self._exchanges: dict[int, Exchange] = {}
-        self._asked: dict[Asked, Question] = {}
+        self._inbox: deque[Message] = deque()
+        self._rows = list_rows(self._drain())
 
     @property
     def unanswered(self) -> list[str]:
         """Methods of the requests that nothing has answered yet; a subscription is open until one side ends it."""
-        return [question.method for question in self._asked.values() if question.method != "subscriptions/listen"]
+        return [method for method, _ in self._open.elements() if method != "subscriptions/listen"]
 
     def hear(self, record: Record, origin_ns: int) -> list[Heard]:
         """Give the messages that this record completes."""
         match record:
-            case Open(exchange=number, session=session):
-                self._exchanges[number] = Exchange(session or number, era_of(record))
-            case Request() | Response() | Chunk() | End():
-                exchange = self._exchanges.get(record.exchange)
-                try:
-                    return [] if exchange is None else self._hear_in(exchange, record, origin_ns)
-                except ShadowcatError:  # a body that cannot be decoded: its messages are nobody's to show
-                    del self._exchanges[record.exchange]
+            case Open(exchange=number):
+                self._exchanges[number] = Exchange(ExchangeReader(number), era_of_exchange(record))
+            case Response(headers=headers):
+                if (exchange := self._exchanges.get(record.exchange)) is not None:
+                    exchange.is_stream = is_event_stream(header_value(headers, "content-type"))
             case Gap(records=records):
                 self.records_missing += records
-            case _:
+                return []
+            case Request() | Chunk() | End():
                 pass
-        return []
-
-    def _hear_in(self, exchange: Exchange, record: Request | Response | Chunk | End, origin_ns: int) -> list[Heard]:
-        direction: Direction = "s2c"
-        documents: Sequence[bytes] = ()
-        match record:
-            case Request(data=data):
-                direction, documents = "c2s", (data,)
-            case Response(headers=headers):
-                exchange.expect_body(headers)
-            case Chunk(direction="s2c", data=data):
-                documents = exchange.take(data)
-            case End(exchange=number):
-                documents = (bytes(exchange.body),)
-                del self._exchanges[number]
             case _:
-                pass
-        return [
-            self._message(exchange, direction, payload, record.at_ns, origin_ns)
-            for document in documents
-            for payload in payloads(document)
-        ]
+                return []
+        exchange = self._exchanges.get(record.exchange)
+        if isinstance(record, End):
+            self._exchanges.pop(record.exchange, None)
+        if exchange is None:  # it began before this tape did
+            return []
+        return [self._heard(self._row(message), exchange, origin_ns) for message in exchange.reader.read(record)]
 
-    def _message(self, exchange: Exchange, direction: Direction, payload: Payload, at_ns: int, origin_ns: int) -> Heard:
-        message_id = payload.get("id")
-        if not isinstance(message_id, str | int):
-            message_id = None
-        method, target, duration_ms = payload.get("method"), "", None
-        stream = exchange.asked if exchange.sse is not None and direction == "s2c" else None
-        kind: Kind
-        if isinstance(method, str):
-            kind = "notification" if message_id is None else "request"
-            target = str(part(payload, "params").get(TARGETS.get(method, ""), ""))
-            if message_id is not None:
-                self._asked[exchange.scope, direction, message_id] = Question(at_ns, method, target)
-            if direction == "c2s":
-                exchange.asked = method, target
-        else:
-            kind = "error" if "error" in payload else "response"
-            question = self._asked.pop((exchange.scope, ANSWERS_TO[direction], message_id), None)
-            method = ""
-            if question is not None:
-                method, target, duration_ms = question.method, question.target, (at_ns - question.at_ns) / 1e6
+    def _drain(self) -> Iterator[Message]:
+        while True:
+            yield self._inbox.popleft()
+
+    def _row(self, message: Message) -> Row:
+        # Every message gives one row, so one that was put in can be asked for at once.
+        self._inbox.append(message)
+        return next(self._rows)
+
+    def _heard(self, row: Row, exchange: Exchange, origin_ns: int) -> Heard:
+        message = row.message
+        asked = (row.method or "", row.target or "")
+        if message.kind is Kind.REQUEST:
+            self._open[asked] += 1
+            if message.direction is Direction.CLIENT_TO_SERVER:
+                exchange.asked = asked
+        elif row.duration_ns is not None:
+            self._open[asked] -= 1
+        from_stream = exchange.is_stream and message.direction is Direction.SERVER_TO_CLIENT
         return Heard(
-            at_ms=(at_ns - origin_ns) / 1e6,
+            at_ms=(message.at_ns - origin_ns) / 1e6,
             era=exchange.era,
-            direction=direction,
-            kind=kind,
-            method=method,
-            id=message_id,
-            target=target,
-            gist=gist(method, payload),
-            failed=is_failure(payload),
-            duration_ms=duration_ms,
-            stream=stream,
+            direction=message.direction,
+            kind=message.kind,
+            method=asked[0],
+            id=message.id,
+            target=asked[1],
+            gist=gist(asked[0], message),
+            failed=row.status in {"error", "invalid"},
+            duration_ms=None if row.duration_ns is None else row.duration_ns / 1e6,
+            stream=exchange.asked if from_stream else None,
         )
 
 
-def payloads(document: bytes) -> list[Payload]:
-    """The JSON-RPC messages of a body or an event: one, several in an array, or none when it is something else."""
-    try:
-        value = orjson.loads(document)
-    except ValueError:  # a priming event, an empty 202, a page of HTML
-        return []
-    return [payload for payload in (value if isinstance(value, list) else [value]) if isinstance(payload, dict)]
-
-
-def era_of(head: Open) -> str:
-    """The era of an exchange; versions are dates, and a request without one is the stateful era's first."""
-    if head.era is not None:
-        return head.era
-    version = {name.lower(): value for name, value in head.headers}.get("mcp-protocol-version", "")
-    return "modern" if version >= FIRST_MODERN_VERSION else "legacy"
+def era_of_exchange(head: Open) -> str:
+    """The era as the proxy recorded it, else as the version header tells."""
+    return head.era or era_of(header_value(head.headers, "mcp-protocol-version") or None)

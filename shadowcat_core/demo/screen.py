@@ -14,8 +14,8 @@ from rich.text import Text
 from shadowcat_core.demo.listener import Heard
 from shadowcat_core.demo.summary import Summary
 from shadowcat_core.demo.wording import printable
+from shadowcat_core.transcript import ARROWS
 
-ARROWS = {"c2s": "→", "s2c": "←"}
 ERA_TITLES = {
     "legacy": "initialize, then a session with state",
     "modern": "server/discover, then every request on its own",
@@ -23,7 +23,7 @@ ERA_TITLES = {
 WIDE = 100  # columns from which methods and targets need no cutting
 ID_WIDTH = 5
 DURATION_WIDTH = 10
-STYLES = {"request": "blue", "notification": "yellow", "response": "green", "error": "red"}
+STYLES = {"request": "blue", "notification": "yellow", "response": "green", "error": "red", "invalid": "red"}
 
 
 class Screen(Protocol):

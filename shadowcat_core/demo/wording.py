@@ -1,10 +1,11 @@
 """What a message says, in a few words: the arguments of a request, the gist of an answer."""
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
-type Payload = Mapping[str, Any]
+from shadowcat_core.jsonrpc import Json, Kind, dump
+from shadowcat_core.messages import Message
+
+type Fields = Mapping[str, Json]
 
 LISTS = {
     "tools/list": ("tools", "tool"),
@@ -15,22 +16,22 @@ LISTS = {
 }
 
 
-def is_failure(payload: Payload) -> bool:
-    """Whether a message says that something went wrong: a protocol error, or a tool's own."""
-    return "error" in payload or part(payload, "result").get("isError") is True
-
-
-def gist(method: str, payload: Payload) -> str:
+def gist(method: str, message: Message) -> str:
     """Say what a message is about in one line; `method` is the request's also when the message answers it."""
-    if "error" in payload:
-        error = part(payload, "error")
-        return printable(f"{error.get('code', '')} {error.get('message', '')}")
-    if "result" in payload:
-        return printable(result_gist(method, part(payload, "result")))
-    return printable(params_gist(method, part(payload, "params")))
+    if message.kind is Kind.INVALID:
+        return printable(f"not JSON-RPC: {message.raw.decode(errors='replace')}")
+    payload = message.payload if isinstance(message.payload, dict) else {}
+    match message.kind:
+        case Kind.ERROR:
+            error = part(payload, "error")
+            return printable(f"{error.get('code', '')} {error.get('message', '')}")
+        case Kind.RESPONSE:
+            return printable(result_gist(method, part(payload, "result")))
+        case Kind.REQUEST | Kind.NOTIFICATION:
+            return printable(params_gist(method, part(payload, "params")))
 
 
-def result_gist(method: str, result: Payload) -> str:
+def result_gist(method: str, result: Fields) -> str:
     if method in LISTS:
         key, noun = LISTS[method]
         count = len(items(result.get(key)))
@@ -48,7 +49,7 @@ def result_gist(method: str, result: Payload) -> str:
             return ""
 
 
-def params_gist(method: str, params: Payload) -> str:
+def params_gist(method: str, params: Fields) -> str:
     match method:
         case "notifications/progress":
             done, total, message = params.get("progress"), params.get("total"), params.get("message")
@@ -62,26 +63,26 @@ def params_gist(method: str, params: Payload) -> str:
         case "initialize":
             return named(part(params, "clientInfo"))
         case "tools/call" | "prompts/get":
-            return json.dumps(params.get("arguments") or {}, ensure_ascii=False)
+            return dump(params.get("arguments") or {}).decode()
         case _:
             return ""
 
 
-def part(payload: Payload, key: str) -> Payload:
+def part(fields: Fields, key: str) -> Fields:
     """The object under a key, empty when it is anything else: a peer may send what it likes."""
-    value = payload.get(key)
+    value = fields.get(key)
     return value if isinstance(value, Mapping) else {}
 
 
-def items(value: object) -> list[Any]:
+def items(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
 
 
-def named(implementation: Payload) -> str:
+def named(implementation: Fields) -> str:
     return f"{implementation.get('name', '')} {implementation.get('version', '')}"
 
 
-def texts(blocks: object) -> str:
+def texts(blocks: Json) -> str:
     return " ".join(str(block["text"]) for block in items(blocks) if isinstance(block, Mapping) and "text" in block)
 
 

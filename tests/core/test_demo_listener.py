@@ -63,7 +63,7 @@ def test_a_json_answer_is_heard_when_its_body_is_whole_and_matched_with_its_requ
     )
     assert heard == [
         Heard(0, "legacy", "c2s", "request", "tools/call", 7, "echo", "{}", False, None, None),
-        Heard(5, "legacy", "s2c", "response", "tools/call", 7, "echo", "hi", False, 5, None),
+        Heard(3, "legacy", "s2c", "response", "tools/call", 7, "echo", "hi", False, 3, None),
     ]
     assert listener.unanswered == []
 
@@ -110,10 +110,26 @@ def test_a_body_in_a_broken_or_unknown_coding_is_passed_over_and_the_rest_is_hea
     assert [message.method for message in heard] == ["tools/call"]
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>502</html>", b"5", b"null", b'"text"', b"\xff", b"[1, 2]"])
-def test_what_is_not_json_rpc_is_not_heard(body: bytes):
-    _, heard = hear(
+@pytest.mark.parametrize("body", [b"<html>502</html>", b"5", b"null", b'"text"', b"\xff", b'{"a": 1}'])
+def test_what_claims_to_be_json_and_is_no_message_is_a_failure(body: bytes):
+    listener, heard = hear(
         opened(), Response(1 * MS, 1, 200, "OK", JSON_BODY), Chunk(2 * MS, 1, "s2c", body), End(3 * MS, 1, "eof")
+    )
+    assert [(message.kind, message.failed) for message in heard] == [("invalid", True)]
+    assert listener.unanswered == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (JSON_BODY, b""),
+        ([("content-type", "text/html")], b"<html>502</html>"),
+        (SSE, b": comment\n\nid: 1\n\nid: 2\ndata:\n\n"),
+    ],
+)
+def test_what_does_not_speak_is_not_heard(headers: Headers, body: bytes):
+    _, heard = hear(
+        opened(), Response(1 * MS, 1, 200, "OK", headers), Chunk(2 * MS, 1, "s2c", body), End(3 * MS, 1, "eof")
     )
     assert heard == []
 
@@ -176,10 +192,11 @@ def test_a_subscription_that_is_left_open_is_not_waited_for():
     assert listener.unanswered == []
 
 
-@pytest.mark.parametrize("strange", [[1], {"a": 1}, 1.5, None])
-def test_an_id_of_a_type_that_the_protocol_does_not_know_is_no_id(strange: Any):
-    _, heard = hear(opened(), asked({**CALL, "id": strange}), asked({**ANSWER, "id": strange}))
-    assert [message.id for message in heard] == [None, None]
+@pytest.mark.parametrize("strange", [[1], {"a": 1}, True])
+def test_an_id_of_a_type_that_the_protocol_does_not_know_makes_no_message(strange: Any):
+    listener, heard = hear(opened(1), asked({**CALL, "id": strange}, 1), opened(2), asked({**ANSWER, "id": strange}, 2))
+    assert [message.kind for message in heard] == ["invalid", "invalid"]
+    assert listener.unanswered == []
 
 
 def test_records_that_are_missing_from_the_tape_are_counted():

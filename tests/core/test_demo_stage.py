@@ -10,8 +10,8 @@ from shadowcat_core.demo.listener import Heard
 from shadowcat_core.demo.processes import PartFailedError
 from shadowcat_core.demo.stage import Stage
 from shadowcat_core.tape.encoding import encode, encode_header
-from shadowcat_core.tape.records import End, Record
-from tests.core.test_demo_listener import ANSWER, CALL, HEADER, answered, asked, opened
+from shadowcat_core.tape.records import End, Record, Response
+from tests.core.test_demo_listener import ANSWER, CALL, HEADER, JSON_BODY, answered, asked, opened
 
 # Sends the client straight to the server, and writes the tape it is given under its own process id.
 FAKE_PROXY = """
@@ -54,6 +54,7 @@ def call(exchange: int, era: str) -> list[Record]:
     return [
         opened(exchange, era=era),
         asked(CALL, exchange),
+        Response(0, exchange, 200, "OK", JSON_BODY),
         answered(ANSWER, exchange),
         End(0, exchange, "eof"),
     ]
