@@ -1,5 +1,6 @@
 """What a person sees in mitmweb while a stream is open, looked at in a real browser."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -23,8 +24,10 @@ EVENTS = [
 
 
 @pytest.fixture
-def proxy(proxies: Proxies, origin: Origin) -> Proxy:
-    return proxies.web(f"reverse:{origin.url}")
+def proxy(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Proxy]:
+    # Its own for each test: the page shows all flows there were.
+    with Proxies(tmp_path_factory.mktemp("mitmweb")) as proxies:
+        yield proxies.web(f"reverse:{origin.url}")
 
 
 async def only_flow(proxy: Proxy) -> str:
@@ -58,6 +61,21 @@ async def test_an_events_text_is_on_mitmwebs_page_before_the_next_event_is_sent(
             await exchange.send(event)
             page = await browser.see(word)
         assert all(word in page for word in WORDS)
-        assert "tools/call" in page
+        assert "notifications/message" in page
         await exchange.end()
         assert await response.rest() == b"".join(EVENTS)
+
+
+async def test_mitmwebs_list_says_what_an_exchange_is_and_counts_its_messages_live(
+    origin: Origin, proxy: Proxy, tmp_path: Path
+):
+    async with connect(proxy.port) as client, chromium(tmp_path) as browser:
+        await browser.go(f"{proxy.web_url}")
+        await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        exchange = await origin.exchange()
+        await exchange.head()
+        response = await client.response()
+        for count, event in enumerate(EVENTS[:3], start=1):
+            await exchange.send(event)
+            assert await response.receive(len(event)) == event
+            await browser.see("tools/call echo", f"{count} message")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.authority import Authority
+from tests.e2e.origin import JSON, Exchange, Origin
 from tests.e2e.processes import free_port
 from tests.e2e.proxies import Proxies
 from tests.e2e.raw_client import Connection, connect
@@ -100,8 +101,50 @@ async def test_stock_mitmproxy_cannot_carry_such_a_session(
 async def test_a_server_that_is_down_is_a_clear_error_for_the_client(proxies: Proxies, client: Client):
     proxy = proxies.shadowcat(f"reverse:http://127.0.0.1:{free_port()}")
     report = await client.converse(SERVERS["sdk2"], proxy.url)
-    assert report.get("error", {}).get("type") in {"MCPError", "McpError"}
-    assert "upstream" in report["error"]["message"].lower()
+    assert_clear(client, report, "cannot be reached")
+
+
+@pytest.mark.parametrize("client", ["sdk1", "sdk2-legacy", "sdk2-auto"], indirect=True)
+async def test_a_server_that_dies_in_a_call_is_a_clear_error_for_the_client(
+    proxies: Proxies, origin: Origin, client: Client
+):
+    proxy = proxies.shadowcat(f"reverse:{origin.url}")
+    async with origin.answering(die_in_calls):
+        report = await client.converse(Server("dying", "sdk2", conversation=("brief",)), proxy.url)
+    assert_clear(client, report, "closed the connection")
+    calls = [request for request in origin.requests if b'"tools/call"' in request.body]
+    assert len(calls) == 1
+
+
+def assert_clear(client: Client, report: dict[str, Any], words: str) -> None:
+    """The client came back with an error that says what happened; 1.x shows a failed request's status alone."""
+    error = report["error"]
+    if client.line == "sdk1":
+        assert error["type"] in {"McpError", "HTTPStatusError"}
+        assert words in error["message"] or "502 Bad Gateway" in error["message"]
+    else:
+        assert error["type"] == "MCPError"
+        assert words in error["message"]
+
+
+async def die_in_calls(exchange: Exchange) -> None:
+    """A legacy server that answers the handshake and drops dead in the first call."""
+    message = json.loads(exchange.request.body or b"{}")
+    match message.get("method"):
+        case "initialize":
+            info = {"name": "dying", "version": "1"}
+            answer = {"protocolVersion": wire.LEGACY_VERSION, "capabilities": {"tools": {}}, "serverInfo": info}
+            await exchange.answer(json.dumps(wire.result(message["id"], **answer)).encode())
+        case "tools/call":
+            await exchange.reset()
+        case "notifications/initialized":
+            await exchange.answer(b"", JSON, status=202)
+        case None:
+            await exchange.answer(b"", {"allow": "POST"}, status=405)
+        case _:
+            error = {"code": -32601, "message": "no such method"}
+            answer = {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
+            await exchange.answer(json.dumps(answer).encode())
 
 
 def requests_logged(log: str) -> Counter[str]:

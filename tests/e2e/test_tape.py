@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import h11
 import pytest
 
 from shadowcat_core.tape.exchange import RecordedExchange
@@ -127,8 +128,11 @@ async def test_how_an_exchange_ended_is_on_the_tape(origin: Origin, proxy: Proxy
         exchange = await origin.exchange()
         await exchange.head()
         await exchange.send(EVENTS[0])
-        await (await client.response()).receive(len(EVENTS[0]))
+        response = await client.response()
+        await response.receive(len(EVENTS[0]))
         await exchange.reset()
+        with pytest.raises((h11.RemoteProtocolError, ConnectionResetError)):
+            await response.rest()
     await asyncio.to_thread(proxy.process.stop)
     _, exchanges = read(tapes)
     assert [exchange.end and exchange.end.how for exchange in exchanges] == ["client_closed", "reset"]

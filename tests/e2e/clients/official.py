@@ -181,8 +181,18 @@ async def everything(session: Any, version: str, heard: Heard) -> Report:
     }
 
 
+async def brief(session: Any, version: str, heard: Heard) -> Report:
+    """One call."""
+    return {"echo": text(await session.call_tool("echo", {"text": "hi"}))}
+
+
 type Conversation = Callable[[Any, str, Heard], Awaitable[Report]]
-CONVERSATIONS: dict[str, Conversation] = {"official": official, "streaming": streaming, "everything": everything}
+CONVERSATIONS: dict[str, Conversation] = {
+    "official": official,
+    "streaming": streaming,
+    "everything": everything,
+    "brief": brief,
+}
 
 
 async def hold(asked: argparse.Namespace) -> Report:
