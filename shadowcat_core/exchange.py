@@ -103,14 +103,16 @@ class ExchangeRegistry:
         if body:
             context = exchange.context(Direction.CLIENT_TO_SERVER)
             exchange.asked = MessageBatch.of_body(body, context, exchange.started_ns)
-            exchange.calls = self._see(exchange, exchange.asked)
+            seen = self._correlator.see_batch(exchange.asked, exchange.scope)
+            # A posted answer belongs to a call of the server's.
+            exchange.calls = [call for call in seen if call.request.exchange_id == exchange.number]
         exchange.batch_sinks.append(lambda batch: self.see_answer(exchange, batch))
         return exchange
 
     def see_answer(self, exchange: Exchange, batch: MessageBatch) -> None:
         """Take note of messages in an exchange's response."""
         exchange.messages += len(batch)
-        for call in self._see(exchange, batch):
+        for call in self._correlator.see_batch(batch, exchange.scope):
             if call.answer is not None and call.request.exchange_id != exchange.number:
                 self.when_answered_elsewhere(call)
 
@@ -123,8 +125,12 @@ class ExchangeRegistry:
     def close(self, flow_id: str) -> None:
         """End an exchange; ending it twice is no harm."""
         exchange = self._running.pop(flow_id, None)
-        if exchange is not None and exchange.tap is not None:
+        if exchange is None:
+            return
+        if exchange.tap is not None:
             self.metrics.merge(exchange.tap.metrics)
+        if exchange.scope == flow_id:
+            self._correlator.forget(flow_id)
 
     def close_connection(self, connection_id: str) -> list[Exchange]:
         """End what a client's connection left behind, and give it."""
@@ -132,7 +138,3 @@ class ExchangeRegistry:
         for exchange in left:
             self.close(exchange.flow_id)
         return left
-
-    def _see(self, exchange: Exchange, batch: MessageBatch) -> list[Call]:
-        calls = [self._correlator.see(message, exchange.scope) for message in batch]
-        return [call for call in calls if call is not None]

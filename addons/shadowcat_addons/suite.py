@@ -24,7 +24,7 @@ class Shadowcat:
         self.registry = ExchangeRegistry(time.monotonic_ns)
         self.tape = Tape(self.registry)
         self.live = Live(self.registry)
-        self._upstream_errors = UpstreamErrors(self.registry)
+        self.upstream_errors = UpstreamErrors(self.registry)
         self._restore: Callable[[], None] | None = None
         self.addons = [
             McpDefaults(),
@@ -38,7 +38,7 @@ class Shadowcat:
 
     def load(self, _loader: object) -> None:
         try:
-            self._restore = http_stream.install(self._upstream_errors.answer)
+            self._restore = http_stream.install(self.upstream_errors.answer)
         except http_stream.UnexpectedInternalsError as exc:
             logger.warning(
                 "shadowcat: this mitmproxy is not as expected (%s): an upstream that is down is answered with HTML, "

@@ -226,6 +226,6 @@ def how_it_ended(error: str) -> str:
         return "client_closed"
     if "killed" in lowered:
         return "killed"
-    if "server" in lowered and ("disconnect" in lowered or "closed" in lowered):
+    if "closed connection" in lowered or "reset" in lowered or "disconnected" in lowered:
         return "reset"
     return "error"

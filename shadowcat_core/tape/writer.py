@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -34,9 +35,14 @@ class TapeFile(Protocol):
 
 
 def new_tape_path(directory: Path, now: datetime, pid: int, *, compress: bool = False) -> Path:
-    """Name a new tape: `20261121T073200Z-1234.tape.jsonl`, in UTC, with `.zst` when it is compressed."""
-    name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{pid}{SUFFIX}"
-    return directory / (name + ZSTD_SUFFIX if compress else name)
+    """Name a new tape: `20261121T073200Z-1234.tape.jsonl`, in UTC, with `.zst` when it is compressed.
+
+    A second tape of the same process and second is named `…-1234-2…`, and so on.
+    """
+    stem = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{pid}"
+    suffix = SUFFIX + ZSTD_SUFFIX if compress else SUFFIX
+    names = (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}" for number in count(1))
+    return next(path for path in map(directory.joinpath, names) if not path.exists())
 
 
 def open_private(path: Path) -> TapeFile:
