@@ -142,3 +142,10 @@ MAX_FIRST_EVENT_BYTES = Limit(
     reason="How much of an unknown event stream is looked at to tell whether it is MCP. An `endpoint` event has a "
     "hundred bytes; a stream whose first event is longer is somebody else's.",
 )
+MAX_OPEN_CALLS = Limit(
+    10_000,
+    unit="calls",
+    reason="Requests that wait for their answers, over all sessions, and as many that wait for their next round. Ten "
+    "times the concurrent exchanges that are benched; the oldest is forgotten first and counted, so a request that is "
+    "never answered costs its own bytes until then.",
+)

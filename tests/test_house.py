@@ -23,7 +23,7 @@ FLOORS = {
     "kept_body": 1,
     "mcp": 2,
     "messages": 3,
-    "correlation": 3,
+    "correlation": 4,
     "framing": 4,
     "interceptors": 4,
     "stream": 5,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from shadowcat_core.jsonrpc import Json
+from shadowcat_core.jsonrpc import Json, JsonRpcId
 
 
 class Direction(StrEnum):
@@ -143,16 +143,23 @@ def _member(payload: Json, *path: str) -> Json:
     return payload
 
 
+def _id(value: Json) -> JsonRpcId | None:
+    return None if isinstance(value, bool | dict | list) else value
+
+
 def _text(value: Json) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def progress_token(payload: Json) -> int | float | str | None:
+def progress_token(payload: Json) -> JsonRpcId | None:
     """The token that a request hands out (`params._meta`) or that a progress notification repeats (`params`)."""
-    token = _member(payload, "params", "progressToken")
-    if token is None:
-        token = _member(payload, "params", "_meta", "progressToken")
-    return None if isinstance(token, bool | dict | list) else token
+    token = _id(_member(payload, "params", "progressToken"))
+    return token if token is not None else _id(_member(payload, "params", "_meta", "progressToken"))
+
+
+def cancelled_id(payload: Json) -> JsonRpcId | None:
+    """The id of the request that `notifications/cancelled` gives up."""
+    return _id(_member(payload, "params", "requestId"))
 
 
 def request_state(payload: Json) -> str | None:
@@ -165,11 +172,11 @@ def is_input_required(payload: Json) -> bool:
     return _member(payload, "result", "resultType") == "input_required"
 
 
-def subscription_id(payload: Json) -> str | int | float | None:
+def subscription_id(payload: Json) -> JsonRpcId | None:
     """The id of the `subscriptions/listen` request that a message belongs to."""
     for holder in ("params", "result"):
-        held = _member(payload, holder, "_meta", _META + "subscriptionId")
-        if isinstance(held, str | int | float) and not isinstance(held, bool):
+        held = _id(_member(payload, holder, "_meta", _META + "subscriptionId"))
+        if held is not None:
             return held
     return None
 

@@ -151,7 +151,9 @@ def _by_headers(kind: RecognitionKind, headers: HeaderLookup, session_id: str | 
     if version is None and session_id is None:
         return Recognition(kind, f"header {METHOD_HEADER}", Era.MODERN)
     evidence = f"header {SESSION_ID_HEADER if version is None else PROTOCOL_VERSION_HEADER}"
-    return Recognition(kind, evidence, era_of(version), version, session_id)
+    era = era_of(version)
+    # The modern era has no sessions; the header of a client that still sends one means nothing.
+    return Recognition(kind, evidence, era, version, session_id if era is Era.LEGACY else None)
 
 
 def _recognise_message(raw: bytes) -> Recognition:

@@ -96,6 +96,8 @@ def test_the_target_is_what_a_message_is_about(method, params, expected):
         (mcp.progress_token, {"params": {"_meta": ["progressToken"]}}, None),
         (mcp.progress_token, {"result": {}}, None),
         (mcp.progress_token, [], None),
+        (mcp.cancelled_id, {"params": {"requestId": 0}}, 0),
+        (mcp.cancelled_id, {"params": {"requestId": [0]}}, None),
         (mcp.request_state, {"result": {"requestState": "s"}}, "s"),
         (mcp.request_state, {"params": {"requestState": "s"}}, "s"),
         (mcp.request_state, {"params": {"requestState": 1}}, None),

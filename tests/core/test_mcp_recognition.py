@@ -35,6 +35,7 @@ POSTS = [
     (Headers(mcp_session_id="s1"), PING, (MESSAGES, LEGACY, None, "s1")),
     (Headers(mcp_session_id="s1", mcp_protocol_version="2025-06-18"), ANSWER, (MESSAGES, LEGACY, "2025-06-18", "s1")),
     (Headers(mcp_protocol_version="2026-07-28", mcp_method="tools/call"), b"{", (MESSAGES, MODERN, "2026-07-28", None)),
+    (Headers(mcp_session_id="s1", mcp_protocol_version="2026-07-28"), PING, (MESSAGES, MODERN, "2026-07-28", None)),
     (Headers(mcp_method="tools/call"), b"", (MESSAGES, MODERN, None, None)),
     # Bodies that name a version or a method of MCP.
     (
