@@ -137,7 +137,7 @@ def read_block(buffer: bytes, start: int, end: int) -> Block:
 
 
 def shape_of(buffer: bytes, block: Block) -> Shape | None:
-    """Tell the shape of a block made of `event` lines, at most one `id` and then one line of `data`; else None.
+    """Tell the shape of a block made of `event` and `id` lines and then one of `data`; None for any other block.
 
     Whatever may change from block to block without being the id or the data (a comment, a retry) has no place in a
     literal. Each literal ends in the colon before its value, or in that and the one space which the standard drops.
@@ -148,10 +148,11 @@ def shape_of(buffer: bytes, block: Block) -> Shape | None:
         return None
     lines = list(fields(buffer, start, data_end + 1))
     ids = [(value_start, value_end) for name, value_start, value_end in lines if name == b"id"]
-    if len(ids) > 1 or any(name not in _SHAPED for name, _, _ in lines):
+    if any(name not in _SHAPED for name, _, _ in lines):
         return None
     head, until_data = buffer[start:data_start], b""
-    for id_start, id_end in ids:
+    if ids:
+        id_start, id_end = ids[-1]
         head, until_data = buffer[start:id_start], buffer[id_end:data_start]
     if not head.endswith(_COLONS) or not (until_data or b":").endswith(_COLONS):
         return None

@@ -61,8 +61,9 @@ class FrameBatch(Sequence[Frame]):
     `buffer[start:end]` and its data `buffer[data_start:data_end]`. A `data_start` of `NO_DATA` says that the frame
     dispatches no event, `FOLDED` that its data is spread over several lines: ask `data()`.
 
-    Besides blocks there are two kinds of frames, neither of which dispatches: the byte order mark that opens a stream,
-    and the LF of a CRLF which came a chunk later than the block it ends. So a block means the same wherever it is put.
+    The byte order mark that opens a stream is a frame of its own, so that the first block means the same wherever it is
+    put. When the last CRLF of a block comes in two chunks, the block ends with the CR and is passed on at once; the LF
+    is then a frame of its own, an empty block. Neither dispatches.
 
     `common_event` is the event type of all frames that dispatch; None when they differ or there are none.
     """

@@ -41,7 +41,6 @@ class SseParser:
     """
 
     __slots__ = (
-        "_after_cr",
         "_at_start",
         "_held",
         "_id",
@@ -61,8 +60,7 @@ class SseParser:
         self._held = bytearray()  # the unfinished block
         self._line = 0  # where the unfinished line begins in it
         self._at_start = True  # a byte order mark may come
-        self._after_cr = False  # the last block ended in a CR at the end of its chunk: an LF would belong to it
-        self._special = True  # any of the above: one test tells the common case from all rare ones
+        self._special = True  # there is something held, or due: one test tells the common case from the rare ones
         self._shapes: list[Shape] = []  # the latest to match first
         self._max_shapes = _MAX_SHAPES
         self._single: Shape | None = None  # what the latest chunk was one block of; None when anything special is due
@@ -83,7 +81,7 @@ class SseParser:
         """End the stream and return the unfinished rest verbatim. It is never an event, however complete it looks."""
         rest = bytes(self._held)
         self._held = bytearray()
-        self._special = self._after_cr = False
+        self._special = False
         return rest
 
     def feed(self, chunk: bytes) -> FrameBatch:
@@ -177,12 +175,7 @@ class SseParser:
                 records.append((0, len(_BOM), NO_DATA, NO_DATA))
                 return buffer, len(_BOM)
             return buffer, 0
-        if self._held:
-            return self._join(chunk), 0
-        if self._after_cr and chunk.startswith(b"\n"):
-            records.append((0, 1, NO_DATA, NO_DATA))
-            return chunk, 1
-        return chunk, 0
+        return self._join(chunk), 0
 
     def _join(self, chunk: bytes) -> bytes:
         """Take `chunk` behind what is held; return all of it once the held block is complete, else nothing."""
@@ -201,13 +194,12 @@ class SseParser:
         return b""
 
     def _settle(self, buffer: bytes, at: int, line: int) -> None:
-        """Hold what is behind the last block, whose last line begins at `line`, and note what the next chunk needs."""
+        """Hold what is behind the last block; its unfinished line begins at `line`."""
         self._held = bytearray(memoryview(buffer)[at:])
         self._line = line - at
         self._note_retry(buffer, at, line)
         self._at_start = False
-        self._after_cr = not self._held and buffer.endswith(b"\r")
-        self._special = bool(self._held) or self._after_cr
+        self._special = bool(self._held)
 
     def _note_retry(self, buffer: bytes | bytearray, start: int, end: int) -> None:
         """Obey the `retry` lines of an unfinished block: unlike an id, they do not wait for the blank line."""

@@ -108,6 +108,13 @@ LINE_ENDS = [
         events=[*messages(2), ("other", b"d3", "3")],
         last="3",
     ),
+    row(
+        "cr-inside-crlf-data-behind-an-id",
+        *numbered(b"id: %(n)d\r\ndata: d%(n)d\r\n\r\n", 2),
+        b"id: 3\r\ndata: d3\revent: other\r\n\r\n",
+        events=[*messages(2), ("other", b"d3", "3")],
+        last="3",
+    ),
     row("cr-ends-a-block-after-lf", b"data: 1\n\r", b"data: 2\n\r", b"\n", events=[b"1", b"2"]),
     row(
         "no-other-line-end",
@@ -136,6 +143,21 @@ FIELDS = [
         "unknown-fields", b"foo: 1\nDATA: 1\ndata : 1\ndatax\nbar\n\n", b"Data: 1\nEvent: x\ndata: 2\n\n", events=[b"2"]
     ),
     row("no-colon", b"event\nid\ndata\nretry\n\n", events=[b""]),
+    row("no-colon-then-colon", b"data\n\n", b"data: 1\n\n", b"data\n\n", events=[b"", b"1", b""]),
+    row(
+        "no-colon-then-colon-in-an-id",
+        b"id\ndata: 0\n\n",
+        *numbered(b"id: %(n)d\ndata: d%(n)d\n\n", 2),
+        events=[b"0", *messages(2)],
+        last="2",
+    ),
+    row(
+        "another-field-in-a-known-layout",
+        *numbered(b"id: %(n)d\ndata: d%(n)d\n\n", 2),
+        b"id: 3\nnodata: d3\n\n",
+        events=messages(2),
+        last="3",
+    ),
     row("only-one-space-is-dropped", b"data:  1\nevent:  x\nid:  y\n\n", events=[(" x", b" 1", " y")], last=" y"),
     row("a-tab-is-no-space", b"data:\t1\n\n", events=[b"\t1"]),
     row("no-space", *numbered(b"id:%(n)d\ndata:d%(n)d\n\n"), events=messages(), last="4"),
