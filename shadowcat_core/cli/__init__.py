@@ -19,6 +19,7 @@ Exit status: 0 done; 1 it failed, and stderr says why; 2 the command line is wro
 
 
 @click.group(
+    "shadowcat",
     cls=LazyGroup,
     commands_at={
         "demo": "shadowcat_core.cli.demo:demo",

@@ -33,10 +33,10 @@ EXAMPLE_NEEDS = {"mcp": 2, "uvicorn": 0}  # package → major version at least
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: each message, then the summary.")
 @click.option("--no-color", is_flag=True, help="Print plain text.")
 def demo(*, tape: Path, keep: bool, as_json: bool, no_color: bool) -> None:
-    """See a real MCP conversation as the proxy sees it, and keep it on tape.
+    """See a real MCP conversation as the proxy sees it.
 
     Starts an example server, mitmdump with the suite in front of it, and the official client, which holds one
-    session in each era of the protocol. Takes a few seconds.
+    session in each era of the protocol. Takes a few seconds and leaves a tape.
 
     \b
     Examples:

@@ -54,6 +54,9 @@ class LazyGroup(click.Group):
             # An int is the status that `ctx.exit` was given; what a command returns otherwise is not one.
             answer = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             status = answer if isinstance(answer, int) else 0
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            status = error.exit_code
         except click.ClickException as error:
             complain(error.format_message())
             if isinstance(error, click.UsageError) and error.ctx is not None:

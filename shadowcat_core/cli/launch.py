@@ -73,7 +73,7 @@ def launch_command(function: Callable[..., None]) -> click.Command:
 
 @launch_command
 def web(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mitmproxy_args: tuple[str, ...]) -> None:
-    """Watch MCP in the browser: mitmweb with the suite loaded.
+    """Watch MCP in the browser: mitmweb with the suite.
 
     \b
     Examples:
@@ -85,7 +85,7 @@ def web(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mit
 
 @launch_command
 def dump(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mitmproxy_args: tuple[str, ...]) -> None:
-    """Watch MCP in the terminal, or record it unattended: mitmdump with the suite loaded.
+    """Watch or record MCP in the terminal: mitmdump with the suite.
 
     \b
     Examples:

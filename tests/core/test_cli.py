@@ -50,6 +50,7 @@ def test_help_lists_every_subcommand_with_examples_and_exit_statuses():
     assert result.exit_code == 0
     for word in ("demo", "dump", "tape", "web", "Examples:", "127"):
         assert word in result.stdout
+    assert "..." not in result.stdout.split("Commands:")[1].split("Examples:")[0], "a summary is cut off"
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS)
@@ -92,6 +93,13 @@ def test_a_wrong_command_line_ends_with_2_and_says_what_to_do_on_stderr(argument
     assert says in result.stderr
     assert "--help" in result.stderr
     assert all(line.startswith("shadowcat: ") for line in result.stderr.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [[], ["tape"]])
+def test_a_group_without_a_command_shows_its_help_and_ends_with_2(arguments: list[str]):
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: shadowcat")
 
 
 def ended() -> None:

@@ -183,7 +183,12 @@ def test_mitmproxys_exit_status_is_the_commands_own(cast: Cast, tmp_path: Path):
     assert part.process.wait(30) == 7
 
 
-def test_dump_ends_with_mitmproxy_when_it_is_told_to(cast: Cast):
-    part, _address = dump(cast)
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("dump", []), ("web", ["--no-web-open-browser", "--web-host", "127.0.0.1", "--web-port", "0"])],
+)
+def test_ctrl_c_reaches_mitmproxy_itself(command: str, extra: list[str], cast: Cast):
+    part = cast.start("proxy", [*SHADOWCAT, command, "--listen", "127.0.0.1:0", "--", *extra])
+    part.wait_for_line(r"proxy (listening) at", 30)
     part.process.send_signal(signal.SIGINT)
     assert part.process.wait(20) == 0

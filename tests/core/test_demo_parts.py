@@ -71,6 +71,16 @@ def test_the_client_misses_an_error_that_does_not_come(
     assert "an error was expected" in capsys.readouterr().err
 
 
+def test_the_example_client_prints_each_step_and_the_result(desk_url: str, tmp_path: Path):
+    example = Path(__file__).parents[2] / "examples" / "progress_client.py"
+    with Cast(tmp_path) as cast:
+        part = cast.start("example", [sys.executable, str(example), desk_url])
+        part.wait(30, lambda: None)
+    *steps, result = part.log_lines()
+    assert [line.split()[-1] for line in steps] == list(server.DEPLOY_STEPS)
+    assert "web 2.0.0 is live" in result
+
+
 async def test_a_rollback_takes_the_newest_release_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "releases", {"web": ["1.0.0", "1.1.0"]})
     async with Client(server.desk) as client:
