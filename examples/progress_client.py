@@ -19,8 +19,8 @@ async def main(url: str) -> None:
     async with Client(url) as client:
         began = time.monotonic()
         result = await client.call_tool("deploy", {"service": "web", "version": "2.0.0"}, progress_callback=say)
-    answer = " ".join(block.text for block in result.content if block.type == "text")
-    print(f"{time.monotonic() - began:6.3f} s  {answer}")
+        answer = " ".join(block.text for block in result.content if block.type == "text")
+        print(f"{time.monotonic() - began:6.3f} s  {answer}")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,20 @@ def test_the_summary_ends_with_the_tape_and_what_to_do_with_it():
     assert "missing" not in text
 
 
+def test_a_person_is_told_what_runs_where_and_how_to_end_it():
+    console = Console(file=io.StringIO(), width=120)
+    screen = Terminal(console)
+    screen.introduce({"server": "http://127.0.0.1:1/mcp", "proxy": "http://127.0.0.1:2/mcp"})
+    screen.invite("http://127.0.0.1:2/mcp")
+    introduction, invitation = text_of(console).rstrip().split("\n\n")
+    assert [line.split() for line in introduction.splitlines()] == [
+        ["server", "http://127.0.0.1:1/mcp"],
+        ["proxy", "http://127.0.0.1:2/mcp"],
+    ]
+    assert "http://127.0.0.1:2/mcp" in invitation
+    assert "Ctrl-C" in invitation
+
+
 def test_missing_records_are_said():
     console = Console(file=io.StringIO(), width=120)
     Terminal(console).conclude(summed(heard()), Path("a"), 3)
