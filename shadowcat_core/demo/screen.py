@@ -1,5 +1,6 @@
 """How the demo shows itself: lines and a table for people, JSON Lines for scripts."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -79,8 +80,8 @@ class Terminal:
         grid = Table.grid(padding=(0, 2))
         for what, command in (
             ("the tape", str(tape)),
-            ("read it", f"shadowcat tape show {tape}"),
-            ("count it", f"shadowcat tape stats {tape}"),
+            ("read it", f"shadowcat tape show {shlex.quote(str(tape))}"),
+            ("count it", f"shadowcat tape stats {shlex.quote(str(tape))}"),
             ("your server", "shadowcat web --upstream http://127.0.0.1:3001/mcp"),
         ):
             grid.add_row(Text(what, style="bold"), Text(command, style="green", overflow="fold"))

@@ -130,6 +130,12 @@ def test_the_summary_ends_with_the_tape_and_what_to_do_with_it():
     assert "missing" not in text
 
 
+def test_the_commands_to_try_can_be_pasted_whatever_the_folder_is_called():
+    console = Console(file=io.StringIO(), width=120)
+    Terminal(console).conclude(summed(heard()), Path("my tapes/a.tape.jsonl"), 0)
+    assert "shadowcat tape show 'my tapes/a.tape.jsonl'" in text_of(console)
+
+
 def test_a_person_is_told_what_runs_where_and_how_to_end_it():
     console = Console(file=io.StringIO(), width=120)
     screen = Terminal(console)
