@@ -24,7 +24,7 @@ def headline(message: Message, *, answers: str | None = None) -> str:
 
 def _words(message: Message, answers: str | None) -> list[str]:
     if message.kind is Kind.INVALID:
-        return ["not JSON-RPC:", _shortened(message.raw.decode("utf-8", "replace"))]
+        return ["not JSON-RPC:", shortened(message.raw.decode("utf-8", "replace"))]
     payload = message.payload if isinstance(message.payload, dict) else {}
     match message.kind:
         case Kind.REQUEST:
@@ -52,7 +52,7 @@ def is_failure(message: Message) -> bool:
 def error_text(message: Message) -> str:
     """Code and text of a JSON-RPC error, shortened to one line."""
     error = message.payload.get("error") if isinstance(message.payload, dict) else None
-    return _shortened(f"{error.get('code')} {error.get('message')}") if isinstance(error, dict) else ""
+    return shortened(f"{error.get('code')} {error.get('message')}") if isinstance(error, dict) else ""
 
 
 def duration_text(duration_ns: int) -> str:
@@ -85,9 +85,9 @@ def _notification_detail(method: str | None, params: Json) -> str | None:
         case "notifications/progress":
             total = params.get("total")
             steps = _number(params.get("progress")) + ("" if total is None else f"/{_number(total)}")
-            return _shortened(" ".join(_some(steps, _text(params.get("message")))))
+            return shortened(" ".join(_some(steps, _text(params.get("message")))))
         case "notifications/message":
-            return _shortened(" ".join(_some(_text(params.get("level")), _text(params.get("data")))))
+            return shortened(" ".join(_some(_text(params.get("level")), _text(params.get("data")))))
         case "notifications/resources/updated":
             return _text(params.get("uri"))
         case "notifications/cancelled":
@@ -110,6 +110,7 @@ def _text(value: Json) -> str | None:
     return None if value is None else str(value)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """The text on one line, cut to `MAX_DETAIL_CHARS`."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_DETAIL_CHARS else line[: MAX_DETAIL_CHARS - 1] + "…"

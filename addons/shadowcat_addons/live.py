@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
+from mitmproxy.proxy.mode_specs import ReverseMode
 
 from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
@@ -68,6 +69,8 @@ class Live:
     def request(self, flow: http.HTTPFlow) -> None:
         if (exchange := self._registry.get(flow.id)) is not None:
             self._tell(self._view(flow, exchange))
+        elif isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
+            flow.comment = flow.request.path  # mitmweb shows the comment in place of the path there (`McpDefaults`)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         exchange = self._registry.get(flow.id)

@@ -6,6 +6,9 @@
 - In reverse mode mitmproxy rewrites `Host`, which turns off the DNS-rebinding check of MCP servers on this machine
   (MCP specification, Streamable HTTP, security warning). So `Host` stays as the client sent it for an upstream on a
   loopback address, and is rewritten as ever for any other, which needs its own name to find itself.
+- mitmweb does not show comments, which is where Shadowcat says what an exchange is. Its path column takes all the
+  room there is and leaves a comment 150 pixels, so in reverse mode, where every MCP exchange has the same path, the
+  comment takes its place.
 """
 
 import ipaddress
@@ -22,6 +25,8 @@ logger = logging.getLogger(__name__)
 SILENT_STREAM_S = 86_400
 """A day: longer than an agent's working session, and still an end for connections that are truly dead."""
 
+WEB_COLUMNS = ("method", "status", "size", "time")
+
 
 class McpDefaults:
     """Sets mitmproxy's options for MCP once, at start-up and when the proxy's modes change."""
@@ -35,8 +40,8 @@ class McpDefaults:
             "shadowcat_mcp_defaults",
             bool,
             True,
-            "Set tcp_timeout, connection_strategy and keep_host_header to what MCP needs where they are at their "
-            "defaults.",
+            "Set tcp_timeout, connection_strategy, keep_host_header and web_columns to what MCP needs where they are "
+            "at their defaults.",
         )
 
     def running(self) -> None:
@@ -52,8 +57,11 @@ class McpDefaults:
             self._keeps_host = False
             return
         wanted: dict[str, object] = {"tcp_timeout": SILENT_STREAM_S}
-        if any(isinstance(ProxyMode.parse(mode), ReverseMode) for mode in ctx.options.mode):
+        reverse = any(isinstance(ProxyMode.parse(mode), ReverseMode) for mode in ctx.options.mode)
+        if reverse:
             wanted |= {"connection_strategy": "lazy", "keep_host_header": True}
+        if "web_columns" in ctx.options:  # only mitmweb has it
+            wanted["web_columns"] = [*(() if reverse else ("tls", "path")), "icon", "comment", *WEB_COLUMNS]
         changes = {name: value for name, value in wanted.items() if not ctx.options.has_changed(name)}
         if changes:
             logger.debug("shadowcat: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))

@@ -1,6 +1,7 @@
-"""Content views: MCP bodies and event streams as people read them, one line a message, the payload folded below it.
+"""Content views: MCP bodies and event streams as people read them.
 
-The text is YAML in shape, so that mitmweb colours it and folds each payload under its line.
+A body is shown with its payload, a stream with one line a message; the view "MCP stream, with payloads" unfolds it. The
+text is YAML in shape, so that mitmproxy colours it, and mitmweb's editor folds each payload under its line.
 """
 
 import json
@@ -14,10 +15,10 @@ from mitmproxy import contentviews, http
 from shadowcat_core.content_coding import decoder_for
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.jsonrpc import Kind
-from shadowcat_core.mcp import Direction, Transport, media_type
+from shadowcat_core.mcp import Direction, Transport, is_event_stream, is_json
 from shadowcat_core.messages import Message, MessageBatch, MessageContext
 from shadowcat_core.sse import Frame, SseParser
-from shadowcat_core.transcript import headline, size_text
+from shadowcat_core.transcript import headline, shortened, size_text
 
 TIMES_KEY: Final = "shadowcat.times"
 """Flow metadata: for each chunk of a kept stream [its end's offset in the body, its arrival in µs]."""
@@ -34,30 +35,40 @@ class McpBody(contentviews.Contentview):
 
     def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
         batch = MessageBatch.of_body(data, _context(metadata), 0)
-        return "\n".join(_entry(message, None) for message in batch)
+        return "\n".join(_entry(message, metadata, None) for message in batch)
 
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
-        if not data or media_type(metadata.content_type or "")[0] != "application/json" or b'"jsonrpc"' not in data:
+        if not is_json(metadata.content_type) or b'"jsonrpc"' not in data:
             return -1
         batch = MessageBatch.of_body(data, _context(metadata), 0)
         return AHEAD_OF_JSON if any(message.kind is not Kind.INVALID for message in batch) else -1
 
 
 class McpStream(contentviews.Contentview):
-    """An event stream: MCP messages with their time offsets; other events as they are."""
+    """An event stream, one line a message with its time offset; other events as they are."""
 
     name = "MCP stream"
     syntax_highlight = "yaml"
+    with_payloads = False
 
     def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
-        return "\n".join(_stream_entries(data, metadata))
+        return "\n".join(_stream_entries(data, metadata, with_payloads=self.with_payloads))
 
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
-        is_stream = media_type(metadata.content_type or "")[0] == "text/event-stream"
-        return AHEAD_OF_JSON if is_stream and data else -1
+        return AHEAD_OF_JSON if data and is_event_stream(metadata.content_type) else -1
 
 
-VIEWS: Final = (McpBody(), McpStream())
+class McpStreamWithPayloads(McpStream):
+    """The same, each message with its payload below it."""
+
+    name = "MCP stream, with payloads"
+    with_payloads = True
+
+    def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
+        return super().render_priority(data, metadata) / 2  # by choice, not by itself
+
+
+VIEWS: Final = (McpBody(), McpStream(), McpStreamWithPayloads())
 
 
 class Views:
@@ -74,19 +85,33 @@ def _context(metadata: contentviews.Metadata) -> MessageContext:
     return MessageContext(direction, Transport.HTTP)
 
 
-def _entry(message: Message, at: str | None) -> str:
-    head = f"{headline(message)} · {size_text(len(message.raw))}"
-    if message.kind is Kind.INVALID:
+def _entry(message: Message, metadata: contentviews.Metadata, at: str | None, *, with_payload: bool = True) -> str:
+    head = f"{headline(message, answers=_answered(message, metadata))} · {size_text(len(message.raw))}"
+    if message.kind is Kind.INVALID or not with_payload:
         return _line(at, head)
     payload = json.dumps(message.payload, indent=2, ensure_ascii=False)
-    return _line(at, head + ":") + "\n" + "\n".join("  " + line for line in payload.splitlines())
+    return _line(at, head + ":") + "\n" + _indented(payload)
+
+
+def _answered(message: Message, metadata: contentviews.Metadata) -> str | None:
+    """Name the request that a message answers, if it is the one of the same flow."""
+    if message.kind not in (Kind.RESPONSE, Kind.ERROR) or metadata.flow is None:
+        return None
+    labels = metadata.flow.metadata
+    if labels.get("mcp.id") != str(message.id):
+        return None
+    return " ".join(labels[name] for name in ("mcp.method", "mcp.target") if name in labels)
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  " + line for line in text.splitlines())
 
 
 def _line(at: str | None, text: str) -> str:
     return text if at is None else f"{at} {text}"
 
 
-def _stream_entries(data: bytes, metadata: contentviews.Metadata) -> Iterator[str]:
+def _stream_entries(data: bytes, metadata: contentviews.Metadata, *, with_payloads: bool) -> Iterator[str]:
     data, times = _decoded(data, metadata)
     parser = SseParser()
     frames = parser.feed(data)
@@ -100,19 +125,24 @@ def _stream_entries(data: bytes, metadata: contentviews.Metadata) -> Iterator[st
         at = f"+{times[chunk][1] / 1e6:.3f} s" if chunk < len(times) else None
         if frame.data:
             message = next(messages)
-            yield _other_event(frame, at) if message.kind is Kind.INVALID else _entry(message, at)
+            if message.kind is Kind.INVALID:
+                yield _other_event(frame, at, with_payload=with_payloads)
+            else:
+                yield _entry(message, metadata, at, with_payload=with_payloads)
         elif text := frame.raw.decode("utf-8", "replace").strip():
             yield _line(at, "# " + " · ".join(text.splitlines()))
     if rest.strip():
         yield f"# {size_text(len(rest))} of an unfinished event"
 
 
-def _other_event(frame: Frame, at: str | None) -> str:
+def _other_event(frame: Frame, at: str | None, *, with_payload: bool) -> str:
     text = frame.data.decode("utf-8", "replace")
+    head = f"← event {frame.event} · {size_text(len(frame.data))}:"
+    if not with_payload:
+        return _line(at, f"{head} {shortened(text)}")
     with suppress(ValueError, RecursionError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    head = f"← event {frame.event} · {size_text(len(frame.data))}:"
-    return _line(at, head) + "\n" + "\n".join("  " + line for line in text.splitlines())
+    return _line(at, head) + "\n" + _indented(text)
 
 
 def _decoded(data: bytes, metadata: contentviews.Metadata) -> tuple[bytes, list[list[int]]]:

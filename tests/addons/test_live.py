@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from mitmproxy import exceptions
+from mitmproxy.proxy.mode_specs import ProxyMode
 
 from tests.addons.conftest import request_flow, response_of
 
@@ -139,3 +140,12 @@ async def test_a_stream_that_breaks_off_keeps_what_came(proxy):
 async def test_values_that_make_no_sense_are_refused(proxy, option):
     with pytest.raises(exceptions.OptionsError, match=next(iter(option))):
         proxy.context.configure(proxy.suite.live, **option)
+
+
+async def test_behind_a_reverse_proxy_other_traffic_is_named_by_its_path(proxy):
+    flow = request_flow(
+        None, method="GET", headers={}, url="http://127.0.0.1:3001/.well-known/oauth-protected-resource"
+    )
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:http://127.0.0.1:3001")
+    await proxy.ask(flow)
+    assert flow.comment == "/.well-known/oauth-protected-resource"

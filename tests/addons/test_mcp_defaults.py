@@ -1,5 +1,7 @@
 """mitmproxy's options are set to what MCP needs, where the user has not chosen otherwise."""
 
+from collections.abc import Sequence
+
 import pytest
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
@@ -36,6 +38,21 @@ def test_a_reverse_proxy_also_keeps_the_host_and_connects_when_asked(defaults):
     context.configure(addon, mode=[REVERSE])
     addon.running()
     assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "columns"),
+    [
+        pytest.param("regular", ["tls", "path", "icon", "comment", "method", "status", "size", "time"], id="forward"),
+        pytest.param(REVERSE, ["icon", "comment", "method", "status", "size", "time"], id="reverse-gives-it-the-room"),
+    ],
+)
+def test_mitmweb_shows_the_comment_column(defaults, mode, columns):
+    addon, context = defaults
+    context.options.add_option("web_columns", Sequence[str], ["icon", "path"], "")
+    context.configure(addon, mode=[mode])
+    addon.running()
+    assert context.options.web_columns == columns
 
 
 def test_a_mode_that_is_set_later_counts_too(defaults):

@@ -48,8 +48,16 @@ async def test_a_stream_is_shown_with_times_comments_and_ids(proxy):
     heads = [line for line in view.text.splitlines() if not line.startswith(" ")]
     assert heads[0] == "+0.012 s # : ping"
     assert heads[1].startswith("+0.346 s ← notifications/progress 1/4 a quarter · ")
-    assert heads[2].startswith("+0.346 s ← result #7 · ")
+    assert heads[2].startswith("+0.346 s ← result #7 tools/call echo · ")
     assert len(heads) == 3
+
+
+async def test_payloads_of_a_stream_are_shown_to_who_chooses_that_view(proxy):
+    flow = await streamed(proxy, STREAM)
+    assert '"progressToken"' not in shown(flow, flow.response).text
+    unfolded = contentviews.prettify_message(flow.response, flow, "mcp stream, with payloads").text
+    assert '  "progressToken": 1,' in unfolded
+    assert unfolded.splitlines()[1].endswith(" B:")
 
 
 async def test_every_message_says_when_it_came(proxy):
@@ -74,14 +82,17 @@ async def test_a_coded_stream_is_shown_decoded_even_while_it_runs(proxy, cut):
 
 async def test_an_llm_stream_is_shown_event_by_event(proxy):
     flow = await streamed(proxy, b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n')
-    lines = shown(flow, flow.response).text.splitlines()
-    assert lines[0].endswith("← event content_block_delta · 40 B:")
-    assert lines[1:] == ["  {", '    "type": "content_block_delta",', '    "index": 0', "  }"]
+    (line,) = shown(flow, flow.response).text.splitlines()
+    assert line.endswith('← event content_block_delta · 40 B: {"type":"content_block_delta","index":0}')
+    unfolded = contentviews.prettify_message(flow.response, flow, "mcp stream, with payloads").text.splitlines()
+    assert unfolded[1:] == ["  {", '    "type": "content_block_delta",', '    "index": 0', "  }"]
 
 
 async def test_an_endpoint_event_and_plain_text_are_shown_as_they_are(proxy):
     flow = await streamed(proxy, b"event: endpoint\ndata: /messages?s=1\n\n")
-    assert shown(flow, flow.response).text.endswith("← event endpoint · 13 B:\n  /messages?s=1")
+    assert shown(flow, flow.response).text.endswith("← event endpoint · 13 B: /messages?s=1")
+    unfolded = contentviews.prettify_message(flow.response, flow, "mcp stream, with payloads").text
+    assert unfolded.endswith("← event endpoint · 13 B:\n  /messages?s=1")
 
 
 async def test_an_array_is_shown_message_by_message(proxy):
