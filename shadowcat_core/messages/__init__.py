@@ -3,7 +3,7 @@
 No I/O. Interceptors know this module and nothing of the transport below it.
 """
 
-from shadowcat_core.messages.batch import Content, MessageBatch
+from shadowcat_core.messages.batch import Content, MessageBatch, sole_hint
 from shadowcat_core.messages.message import Message, MessageContext
 
-__all__ = ["Content", "Message", "MessageBatch", "MessageContext"]
+__all__ = ["Content", "Message", "MessageBatch", "MessageContext", "sole_hint"]

@@ -21,6 +21,18 @@ _BRACE: Final = ord("{")
 _BLANKS: Final = b" \t\r\n"
 
 
+def sole_hint(frames: FrameBatch) -> Envelope | None:
+    """The routing hint of a chunk's only message; None when there is not exactly one, or its bytes do not tell.
+
+    Servers write one event at a time, and most are of no interest to anybody: whoever runs interceptors can skip such
+    a chunk before a batch is made of it.
+    """
+    records = frames.records
+    if len(records) != 1:
+        return None
+    return classify(frames.buffer, records[0][2], records[0][3])
+
+
 class MessageBatch:
     """The messages of one chunk, in order.
 
@@ -47,6 +59,7 @@ class MessageBatch:
         "edited",
     )
 
+    _kinds: Sequence[Kind]
     edited: bool
     """True once a message was replaced, dropped or inserted."""
 
@@ -59,7 +72,7 @@ class MessageBatch:
         self._layout: Layout | None = None
         self._edits: Edits | None = None
         self._originals: dict[int, Message] | None = None
-        self._methods: Sequence[str | None] | None = None  # by position, like the kinds
+        self._methods: Sequence[str | None] | None = None  # that are there, like the kinds
         self._spans = spans = chunk.records
         # A hint that was got from the bytes proves that the unit is one JSON object, which is nearly always so.
         if len(spans) == 1:  # and servers write one event at a time
@@ -133,7 +146,7 @@ class MessageBatch:
             kinds is not None and kinds.isdisjoint(self._kinds)
         ):
             return ()
-        found = [at for at in range(len(present)) if self._matches(at, methods, kinds, exact=False)]
+        found = [at for at in range(len(self._hints)) if self._matches(at, methods, kinds, exact=False)]
         return [(position, self._original(position)) for position in found]
 
     def replace(self, position: int, content: Content) -> None:
@@ -246,10 +259,15 @@ class MessageBatch:
             self._hints = [None] * len(self._spans) if self._layout.sources else classify_each(buffer, self._spans)
 
     def _route(self) -> Sequence[str | None]:
-        """Tell the kinds and methods of all messages, with a parse where the bytes gave no hint."""
-        routes = [hint or self._original(position).envelope for position, hint in enumerate(self._hints)]
-        self._kinds = [route.kind for route in routes]
-        self._methods = [route.method for route in routes]
+        """Tell the methods and kinds that are there, after parsing the messages whose bytes gave no hint."""
+        hints = self._hints
+        if not all(hints):
+            self._hints = hints = [hint or self._original(position).envelope for position, hint in enumerate(hints)]
+        if hints and hints[0] is not None and hints.count(hints[0]) == len(hints):  # such as a burst of progress
+            self._kinds, self._methods = (hints[0].kind,), (hints[0].method,)
+        else:
+            self._kinds = [hint.kind for hint in hints if hint is not None]
+            self._methods = [hint.method for hint in hints if hint is not None]
         return self._methods
 
     def _matches(
@@ -257,10 +275,8 @@ class MessageBatch:
     ) -> bool:
         if methods is None and kinds is None:
             return True
-        if exact or self._is_edited(position):
-            kind, method, _ = self[position].envelope
-        else:
-            method, kind = (self._methods or self._route())[position], self._kinds[position]
+        route = None if exact or self._is_edited(position) else self._hints[position]
+        kind, method, _ = route or self[position].envelope
         return (methods is None or method in methods) and (kinds is None or kind in kinds)
 
     def _message(self, content: Content) -> Message:

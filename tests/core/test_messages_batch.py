@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowcat_core import messages
-from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.jsonrpc import Envelope, Kind
 from shadowcat_core.mcp import Direction, Transport
-from shadowcat_core.messages import MessageBatch, MessageContext
+from shadowcat_core.messages import MessageBatch, MessageContext, sole_hint
 from shadowcat_core.sse import SseParser
 
 CONTEXT = MessageContext(Direction.SERVER_TO_CLIENT, Transport.HTTP, "s1", 7, "stream")
@@ -82,6 +82,23 @@ def test_the_messages_of_a_chunk_are_found_and_the_chunk_is_emitted_as_it_is(mak
 def test_an_untouched_chunk_is_emitted_without_a_copy(make):
     chunk = event(CALL)
     assert make(chunk).emit() is chunk
+
+
+@pytest.mark.parametrize(
+    ("chunk", "expected"),
+    [
+        (event(PROGRESS), Envelope(Kind.NOTIFICATION, "notifications/progress", None)),
+        (event(CALL, eol=b"\r\n") + b"data: unfinished", Envelope(Kind.REQUEST, "tools/call", 3)),
+        (event(PING), None),
+        (event(b"[1]"), None),
+        (b": ping\n\n", None),
+        (b"data: {\ndata: }\n\n", None),
+        (event(CALL) + event(CALL), None),
+        (b"", None),
+    ],
+)
+def test_the_hint_of_a_chunks_only_message_takes_no_batch(chunk, expected):
+    assert sole_hint(SseParser().feed(chunk)) == expected
 
 
 def test_bytes_of_an_unfinished_event_are_not_emitted():
