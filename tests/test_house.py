@@ -33,7 +33,7 @@ FLOORS = {
     "summary": 7,
     "transcript": 4,
     "demo": 8,
-    "cli": 8,
+    "cli": 9,
 }
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}
 
