@@ -71,6 +71,23 @@ def test_a_loss_after_something_was_accepted_again_has_its_own_gap():
         assert (recorder.recorded, recorder.dropped) == (2, 2)
 
 
+def test_a_loss_while_its_gap_is_being_written_is_in_the_next_gap():
+    more = [chunk(10), chunk(11)]
+
+    def redact(record):
+        if isinstance(record, Gap):
+            while more:
+                recorder.put(more.pop())
+        return record
+
+    with Recording(queue_bytes=100, redact=redact) as (recorder, disk, _):
+        recorder.put(chunk(0))
+        recorder.put(chunk(1))
+        recorder.flush()
+        assert [record.records for record in gaps(disk.records())] == [1, 2]
+        assert (recorder.recorded, recorder.dropped) == (1, 3)
+
+
 def test_a_gap_names_a_bounded_number_of_exchanges_and_counts_all():
     with Recording(queue_records=1) as (recorder, disk, _):
         recorder.put(chunk(0))

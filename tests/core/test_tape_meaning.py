@@ -170,6 +170,14 @@ def test_what_cannot_be_interpreted_says_why_and_loses_nothing_else(records, pro
     assert list(read_messages(records)) is not None
 
 
+def test_after_an_event_over_the_limit_the_rest_of_its_stream_is_not_guessed_at():
+    chunks = [b"data: ", b"x" * MAX_EVENT_BYTES, b"\n\n" + event(1, method="notifications/a")]
+    (exchange,) = group([*post(1, 0, rpc(id=1, method="ping")), *reply(1, 1, chunks, EVENTS)])
+    messages, problem = exchange.interpret()
+    assert [message.method for message in messages] == ["ping"]
+    assert "over the limit" in problem
+
+
 def test_an_exchange_of_nothing_says_nothing():
     assert RecordedExchange(1).interpret() == ([], None)
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections import deque
 
 import pytest
 
@@ -180,11 +181,17 @@ def test_every_record_put_while_another_thread_closes_is_recorded_or_counted(mod
 
 
 def test_a_put_caught_in_the_middle_by_close_is_counted():
-    with Recording() as (recorder, _disk, _):
-        recorder.close()
-        recorder._queue.append(chunk(1))  # its bound check was passed before close began
-        recorder._wake()
-        assert (recorder.waiting, recorder.dropped) == (0, 1)
+    with Recording() as (recorder, disk, _):
+
+        class Interrupted(deque):
+            def append(self, record):
+                recorder.close()  # another thread's, after the bound was checked and before the record is in
+                super().append(record)
+
+        recorder._queue = Interrupted()
+        recorder.put(chunk(1))
+        assert disk.closed
+        assert (recorder.waiting, recorder.recorded, recorder.dropped) == (0, 0, 1)
 
 
 def test_standard_mode_has_the_record_on_disk_when_put_returns():

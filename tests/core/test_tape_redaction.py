@@ -147,6 +147,11 @@ def test_equal_secrets_are_equal_on_one_tape_wherever_they_appear():
     assert redact.placeholder("x", SECRET) != redact.placeholder("x", SECRET + "!")
 
 
+def test_a_secret_is_the_same_secret_when_it_is_percent_encoded():
+    redact = HeaderRedactor()
+    assert url_of("/?token=a%20b%2F", redact)[-9:] == header_value("X-Auth-Token", "a b/", redact)[-9:]
+
+
 def test_a_placeholder_cannot_be_confirmed_on_another_tape():
     assert header_value("X-Api-Key", SECRET) != header_value("X-Api-Key", SECRET)
     assert HeaderRedactor(salt=b"1").placeholder("r", SECRET) == HeaderRedactor(salt=b"1").placeholder("r", SECRET)
