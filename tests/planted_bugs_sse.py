@@ -20,15 +20,15 @@ PLANTED_BUGS = [
     (
         "colonless-line-ignored",
         "blocks.py",
-        "            yield bytes(buffer[start:stop]), stop, stop\n",
+        "            yield buffer[start:stop], stop, stop\n",
         "            pass\n",
     ),
     ("last-colon-splits", "blocks.py", 'buffer.find(b":", start, stop)', 'buffer.rfind(b":", start, stop)'),
     (
         "names-in-any-case",
         "blocks.py",
-        "yield bytes(buffer[start:colon]),",
-        "yield bytes(buffer[start:colon]).lower(),",
+        "yield buffer[start:colon],",
+        "yield buffer[start:colon].lower(),",
     ),
     (
         "crlf-is-two-line-ends",

@@ -91,7 +91,7 @@ def find_blank_line(buffer: bytes | bytearray, line: int, searched: int) -> tupl
     return -1, line
 
 
-def fields(buffer: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def fields(buffer: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes | bytearray, int, int]]:
     """Yield (name, value_start, value_end) of each complete line in between; a comment has an empty name."""
     while start < end:
         stop = line_end(buffer, start)
@@ -99,12 +99,12 @@ def fields(buffer: bytes | bytearray, start: int, end: int) -> Iterator[tuple[by
             return
         colon = buffer.find(b":", start, stop)
         if colon < 0:
-            yield bytes(buffer[start:stop]), stop, stop
+            yield buffer[start:stop], stop, stop
         else:
             value = colon + 1
             if value < stop and buffer[value] == SPACE:
                 value += 1
-            yield bytes(buffer[start:colon]), value, stop
+            yield buffer[start:colon], value, stop
         start = stop + (2 if buffer.startswith(b"\r\n", stop) else 1)
 
 

@@ -68,13 +68,14 @@ class FrameBatch(Sequence[Frame]):
     `common_event` is the event type of all frames that dispatch; None when they differ or there are none.
     """
 
-    __slots__ = ("_id_before", "_ids", "buffer", "common_event", "records")
+    __slots__ = ("_blocks", "_id_before", "_ids", "buffer", "common_event", "records")
 
     def __init__(self, buffer: bytes, records: list[Record], id_before: bytes, common_event: str | None) -> None:
         self.buffer = buffer
         self.records = records
         self.common_event = common_event
         self._id_before = id_before
+        self._blocks: list[Block] | None = None
         self._ids: list[bytes] | None = None
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ class FrameBatch(Sequence[Frame]):
         return text(self._ids[index])
 
     def block(self, index: int) -> Block:
-        """Read a frame's fields."""
-        start, end, _, _ = self.records[index]
-        return read_block(self.buffer, start, end)
+        """Read a frame's fields: of all frames at the first call, as who asks for one asks for the others."""
+        if self._blocks is None:
+            self._blocks = [read_block(self.buffer, start, end) for start, end, _, _ in self.records]
+        return self._blocks[index]

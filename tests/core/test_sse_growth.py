@@ -11,10 +11,11 @@ import pytest
 
 from shadowcat_core.sse import SseParser
 
-SMALL = 4_000
+SMALL = 1_500
 GROWTH = 4
 MAX_RATIO = 6.5
 TRIES = 5
+LONG = 20  # a search for one byte is so fast that only a long stream shows one that goes too far
 
 LF_LAYOUT = b"id: 1\ndata: x\n\n"
 CRLF_LAYOUT = b"id: 1\r\ndata: x\r\n\r\n"
@@ -25,12 +26,12 @@ HOSTILE: dict[str, tuple[Callable[[int], bytes], int]] = {
     "one-long-line-without-a-colon": (lambda n: b"x" * (40 * n), 16),
     "many-data-lines-in-small-chunks": (lambda n: b"data: x\n" * n, 16),
     "crlf-split-by-every-chunk": (lambda n: b"data:xyz\r\n" * n, 1),
-    "many-data-lines-in-one-chunk": (lambda n: b"data: x\r\n" * n + b"\r\n", 0),
+    "many-data-lines-in-one-chunk": (lambda n: b"data: x\n" * (LONG * n) + b"\n", 0),
     "many-retry-lines": (lambda n: b"retry: 5\n" * n, 16),
     "many-digits": (lambda n: b"retry: " + b"9" * (100 * n) + b"\n\n", 0),
     "blank-lines": (lambda n: b"\n" * n, 0),
-    "lone-cr-events-after-an-lf-layout": (lambda n: LF_LAYOUT + b"id: 1\rdata: x\r\r" * n, 0),
-    "lone-cr-ids-after-an-lf-layout": (lambda n: LF_LAYOUT + b"id: 1\r\r" * n, 0),
+    "lone-cr-events-after-an-lf-layout": (lambda n: LF_LAYOUT + b"id: 1\rdata: x\r\r" * (LONG * n), 0),
+    "lone-cr-ids-after-an-lf-layout": (lambda n: LF_LAYOUT + b"id: 1\r\r" * (LONG * n), 0),
     "lf-events-after-a-crlf-layout": (lambda n: CRLF_LAYOUT + LF_LAYOUT * n, 0),
     "lone-cr-and-lf-in-turn": (lambda n: b"data: x\n\ndata: x\r\r" * n, 0),
     "half-known-layouts": (lambda n: LF_LAYOUT + b"id: 1\nid: 2\n\n" * n, 0),
