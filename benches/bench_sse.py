@@ -2,9 +2,9 @@
 
     python -m benches.bench_sse
 
-CPU time of the thread a event, medians of interleaved rounds. The work is not the same: the peers make a decoded object
-for every event, `framing` makes offsets and decodes on demand. `decoded` is framing and then asking every frame for
-its type, data as text and id, which is what the peers do.
+CPU time of the thread for each event, medians of interleaved rounds. The work is not the same: the peers make a
+decoded object for every event, `framing` makes offsets and decodes on demand. `decoded` is framing and then asking
+every frame for its type, data as text and id, which is what the peers do.
 """
 
 import json
@@ -140,7 +140,7 @@ def measure(rounds: int, share: int) -> dict[tuple[str, str, str], float]:
 
 
 def print_table(console: Console, medians: dict[tuple[str, str, str], float]) -> None:
-    table = Table("CPU ns an event", *CONTENDERS, "framing / httpx-sse", title="event streams", title_justify="left")
+    table = Table("CPU ns an event", *CONTENDERS, "httpx-sse / framing", title="event streams", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for workload, (make, size) in WORKLOADS.items():
