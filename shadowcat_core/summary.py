@@ -22,7 +22,8 @@ def summary(exchange: Exchange, now_ns: int) -> str:
     parts = [f"{_asked(exchange)} {_outcome(exchange)}"]
     if exchange.requests or exchange.messages:
         parts.append(duration_text((exchange.ended_ns or now_ns) - exchange.started_ns))
-    if exchange.messages > 1 or (not exchange.requests and exchange.messages):
+    # One answer to one request goes without saying, once it is there.
+    if exchange.messages > 1 or (exchange.messages and (not exchange.requests or exchange.ended_ns is None)):
         parts.append(f"{exchange.messages} message{'' if exchange.messages == 1 else 's'}")
     return " · ".join(parts)
 

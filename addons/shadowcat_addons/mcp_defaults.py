@@ -32,7 +32,6 @@ class McpDefaults:
     """Sets mitmproxy's options for MCP once, at start-up and when the proxy's modes change."""
 
     def __init__(self) -> None:
-        self._running = False
         self._keeps_host = False
 
     def load(self, loader: Loader) -> None:
@@ -44,12 +43,9 @@ class McpDefaults:
             "at their defaults.",
         )
 
-    def running(self) -> None:
-        self._running = True
-        self._apply()
-
     def configure(self, updated: AbstractSet[str]) -> None:
-        if self._running and updated & {"mode", "shadowcat_mcp_defaults"}:
+        # Not in `running`: the proxy may have clients by then, whose connections keep the options they began with.
+        if updated & {"mode", "shadowcat_mcp_defaults"}:
             self._apply()
 
     def _apply(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from mitmproxy.hooks import ConfigureHook
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
@@ -13,13 +14,24 @@ REVERSE = "reverse:http://127.0.0.1:3001"
 
 
 @pytest.fixture
-def defaults():
-    addon = McpDefaults()
-    with taddons.context(addon) as context:
+def start():
+    """Load the addon into a mitmproxy whose user has set some options, as `mitmdump -s` does."""
+    with taddons.context() as context:
         # Proxyserver's options, which the test context does not load.
         context.options.add_option("connection_strategy", str, "eager", "", ("eager", "lazy"))
         context.options.add_option("keep_host_header", bool, False, "")
-        yield addon, context
+        context.options.add_option("web_columns", Sequence[str], [], "")
+
+        def start(**options):
+            own = {name: options.pop(name) for name in list(options) if name.startswith("shadowcat")}
+            context.options.update(**options)
+            context.options.set(*(f"{name}={str(value).lower()}" for name, value in own.items()), defer=True)
+            addon = McpDefaults()
+            context.master.addons.add(addon)
+            context.master.addons.invoke_addon_sync(addon, ConfigureHook(set(context.options.keys())))
+            return addon, context
+
+        yield start
 
 
 def chosen(context):
@@ -27,16 +39,13 @@ def chosen(context):
     return options.tcp_timeout, options.connection_strategy, options.keep_host_header
 
 
-def test_a_forward_proxy_only_lets_silent_streams_live(defaults):
-    addon, context = defaults
-    addon.running()
+def test_a_forward_proxy_only_lets_silent_streams_live(start):
+    _, context = start()
     assert chosen(context) == (SILENT_STREAM_S, "eager", False)
 
 
-def test_a_reverse_proxy_also_keeps_the_host_and_connects_when_asked(defaults):
-    addon, context = defaults
-    context.configure(addon, mode=[REVERSE])
-    addon.running()
+def test_a_reverse_proxy_also_keeps_the_host_and_connects_when_asked(start):
+    _, context = start(mode=[REVERSE])
     assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
 
 
@@ -47,32 +56,24 @@ def test_a_reverse_proxy_also_keeps_the_host_and_connects_when_asked(defaults):
         pytest.param(REVERSE, ["icon", "comment", "method", "status", "size", "time"], id="reverse-gives-it-the-room"),
     ],
 )
-def test_mitmweb_shows_the_comment_column(defaults, mode, columns):
-    addon, context = defaults
-    context.options.add_option("web_columns", Sequence[str], ["icon", "path"], "")
-    context.configure(addon, mode=[mode])
-    addon.running()
+def test_mitmweb_shows_the_comment_column(start, mode, columns):
+    _, context = start(mode=[mode])
     assert context.options.web_columns == columns
 
 
-def test_a_mode_that_is_set_later_counts_too(defaults):
-    addon, context = defaults
-    addon.running()
-    context.configure(addon, mode=[REVERSE])
+def test_a_mode_that_is_set_later_counts_too(start):
+    _, context = start()
+    context.options.update(mode=[REVERSE])
     assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
 
 
-def test_what_the_user_chose_stays(defaults):
-    addon, context = defaults
-    context.configure(addon, mode=[REVERSE], tcp_timeout=30)
-    addon.running()
+def test_what_the_user_chose_stays(start):
+    _, context = start(mode=[REVERSE], tcp_timeout=30)
     assert context.options.tcp_timeout == 30
 
 
-def test_nothing_is_changed_when_the_user_says_so(defaults):
-    addon, context = defaults
-    context.configure(addon, mode=[REVERSE], shadowcat_mcp_defaults=False)
-    addon.running()
+def test_nothing_is_changed_when_the_user_says_so(start):
+    _, context = start(mode=[REVERSE], shadowcat_mcp_defaults=False)
     assert chosen(context) == (600, "eager", False)
 
 
@@ -90,10 +91,8 @@ def test_nothing_is_changed_when_the_user_says_so(defaults):
         pytest.param("https://mcp.example/mcp", "regular", "evil.example", id="forward-proxies-do-not-touch-it"),
     ],
 )
-def test_the_host_stays_as_the_client_sent_it_only_for_an_upstream_on_this_machine(defaults, url, mode, host):
-    addon, context = defaults
-    context.configure(addon, mode=[REVERSE])
-    addon.running()
+def test_the_host_stays_as_the_client_sent_it_only_for_an_upstream_on_this_machine(start, url, mode, host):
+    addon, _ = start(mode=[REVERSE])
     flow = request_flow(url=url)
     flow.client_conn.proxy_mode = ProxyMode.parse(mode)
     flow.request.host_header = "evil.example"
@@ -101,10 +100,8 @@ def test_the_host_stays_as_the_client_sent_it_only_for_an_upstream_on_this_machi
     assert flow.request.host_header == host
 
 
-def test_mitmproxys_own_rewriting_is_left_alone_when_the_user_wants_it(defaults):
-    addon, context = defaults
-    context.configure(addon, mode=[REVERSE], shadowcat_mcp_defaults=False)
-    addon.running()
+def test_mitmproxys_own_rewriting_is_left_alone_when_the_user_wants_it(start):
+    addon, _ = start(mode=[REVERSE], shadowcat_mcp_defaults=False)
     flow = request_flow(url="https://mcp.example/mcp")
     flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://mcp.example")
     flow.request.host_header = "as-it-came"
