@@ -1,6 +1,7 @@
 """The test bed: partners that must be there, proxies and origins that start on demand, logs shown on failure."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -21,6 +22,14 @@ def require(reason: str | None) -> None:
     if os.environ.get("SHADOWCAT_REQUIRE_PARTNERS") == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def terminated_as_interrupted() -> Iterator[None]:
+    """A run that is told to end takes its children with it, as one that is interrupted at the keyboard does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
