@@ -2,7 +2,7 @@
 
 import logging
 
-from mitmproxy import connection, http
+from mitmproxy import command, connection, http
 
 from shadowcat_core.content_coding import ContentDecoder, decoder_for
 from shadowcat_core.errors import InvalidMessage
@@ -37,6 +37,16 @@ class Streams:
             sinks_first=exchange.sinks_first,
         )
         response.stream = exchange.tap
+
+    @command.command("shadowcat.streams")
+    def streams(self) -> str:
+        """Say how many exchanges run, and what the streams that ended have carried."""
+        total = self._registry.metrics
+        return (
+            f"{len(self._registry)} exchanges running; ended streams: {total.messages} messages in {total.bytes} bytes "
+            f"and {total.chunks} chunks, seen after {total.lag.quantile_us(0.5)} µs (median), "
+            f"{total.unwatched_bytes} bytes not looked at, {total.failures} failures"
+        )
 
     def response(self, flow: http.HTTPFlow) -> None:
         self._registry.close(flow.id)

@@ -120,3 +120,5 @@ async def test_metrics_of_ended_streams_add_up(proxy):
         await proxy.end(flow)
     metrics = proxy.suite.registry.metrics
     assert (metrics.chunks, metrics.messages) == (2, 2)
+    said = proxy.context.master.commands.execute("shadowcat.streams")
+    assert said.startswith("0 exchanges running; ended streams: 2 messages in 88 bytes and 2 chunks")
