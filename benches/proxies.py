@@ -48,8 +48,10 @@ class Variant:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
-    def forget_peak(self) -> None:
+    def forget_peak(self) -> int:
+        """Begin a new measurement of the peak. Returns what the process occupies now."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self.resident_bytes()
 
 
 class Variants:
