@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,9 @@ class Variant:
         return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0])
 
     def process_ns(self) -> int:
-        """Processor time of all threads, so far: the event loop's and the tape's."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        """Processor time of all threads, so far, those that have ended included: the event loop's and the tape's."""
+        # What clock_getcpuclockid(3) makes of a process id; Python has no name for it.
+        return time.clock_gettime_ns(~self.process.pid << 3 | 2)
 
     def resident_bytes(self) -> int:
         """Memory the process occupies now."""
