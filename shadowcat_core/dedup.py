@@ -10,13 +10,13 @@ class DedupWindow:
 
     def __init__(self, max_ids: int = DEDUP_WINDOW_IDS) -> None:
         # A dict keeps insertion order, so its first key is the oldest id.
-        self._ids: dict[bytes, None] = {}
+        self._ids: dict[str, None] = {}
         self._max_ids = max_ids
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def seen(self, event_id: bytes) -> bool:
+    def seen(self, event_id: str) -> bool:
         """Say whether the window knows this id, and remember it."""
         ids = self._ids
         if event_id in ids:

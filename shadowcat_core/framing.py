@@ -8,13 +8,9 @@ from typing import Protocol
 
 from shadowcat_core.dedup import DedupWindow
 from shadowcat_core.errors import MessageTooLarge
-from shadowcat_core.limits import DEDUP_WINDOW_IDS, MAX_EVENT_BYTES
+from shadowcat_core.limits import MAX_EVENT_BYTES
 from shadowcat_core.messages import MessageBatch, MessageContext
-from shadowcat_core.sse import FrameBatch, SseParser
-
-_LF = 10
-_BLANK_LINE_BYTES = 4
-"""CR LF CR LF: with no more than that behind the data, no field follows it."""
+from shadowcat_core.sse import SseParser
 
 
 class Framing(Protocol):
@@ -23,7 +19,7 @@ class Framing(Protocol):
     frames: int
     """Frames completed so far: events, comments, lines."""
     duplicates: int
-    """Frames whose event id had been seen within the dedup window."""
+    """Frames whose event id had been seen within the dedup window, where there is one."""
 
     def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
         """Take a chunk; give the batch of what it completed, None when it completed nothing.
@@ -43,55 +39,27 @@ class Framing(Protocol):
 class SseFraming:
     """Server-sent events, each carrying one message (or an array of them, in protocol 2025-03-26)."""
 
-    def __init__(self, context: MessageContext, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self, context: MessageContext, *, dedup: DedupWindow | None = None, max_event_bytes: int = MAX_EVENT_BYTES
+    ) -> None:
+        """Frame one stream. `dedup` is for a stream that was resumed: no other has anything to repeat."""
         self.frames = 0
         self.duplicates = 0
         self._context = context
+        self._dedup = dedup
         self._parser = SseParser(max_event_bytes=max_event_bytes)
-        self._dedup = DedupWindow(DEDUP_WINDOW_IDS)
 
     def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
         frames = self._parser.feed(chunk)
         if not frames.records:
             return None
         self.frames += len(frames.records)
-        for event_id in event_ids(frames):
-            if self._dedup.seen(event_id):
-                self.duplicates += 1
-        return MessageBatch.of_frames(frames, self._context, at_ns)
+        if self._dedup is not None:
+            self.duplicates += sum(self._dedup.seen(frame.id) for frame in frames if frame.id is not None)
+        return MessageBatch(frames, self._context, at_ns)
 
     def close(self) -> bytes:
         return self._parser.close()
-
-
-def event_ids(frames: FrameBatch) -> list[bytes]:
-    """The ids that these frames carry themselves, in order, undecoded.
-
-    Servers write the id before the data, on a line of its own; every other layout is left to the standard's rules,
-    which cost ten times as much.
-    """
-    ids: list[bytes] = []
-    buffer = frames.buffer
-    for position, (start, end, data_start, data_end) in enumerate(frames.records):
-        at = buffer.find(b"id", start, data_start)
-        if data_start >= 0 and end - data_end <= _BLANK_LINE_BYTES:
-            if at < 0:
-                continue
-            stop = buffer.find(b"\n", at, data_start)
-            value = buffer[at + 4 : stop].removesuffix(b"\r")
-            if (
-                (at == start or buffer[at - 1] == _LF)
-                and buffer[at + 2 : at + 4] == b": "
-                and buffer.find(b"id", stop, data_start) < 0
-                and b"\r" not in value
-                and b"\0" not in value
-            ):
-                ids.append(value)
-                continue
-        event_id = frames.block(position).id
-        if event_id is not None:
-            ids.append(event_id)
-    return ids
 
 
 class LineFraming:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowcat_core.dedup import DedupWindow
 from shadowcat_core.errors import MessageTooLarge
 from shadowcat_core.framing import LineFraming, SseFraming
 from shadowcat_core.jsonrpc import Kind
@@ -76,13 +77,13 @@ def test_line_framing_gives_back_every_byte(chunks):
 )
 @pytest.mark.parametrize("step", [1, 10_000])
 def test_a_repeated_event_id_is_counted(stream, step):
-    framing = SseFraming(CONTEXT)
+    framing = SseFraming(CONTEXT, dedup=DedupWindow())
     read_in_steps(framing, stream, step)
     assert framing.duplicates == 1
 
 
 def test_events_without_ids_are_no_duplicates():
-    framing = SseFraming(CONTEXT)
+    framing = SseFraming(CONTEXT, dedup=DedupWindow())
     read_in_steps(framing, b"data: same\n\n" * 10, 10_000)
     assert framing.duplicates == 0
 

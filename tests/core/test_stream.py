@@ -10,7 +10,7 @@ from shadowcat_core.content_coding import decoder_for
 from shadowcat_core.framing import SseFraming
 from shadowcat_core.mcp import Direction, Transport
 from shadowcat_core.messages import MessageContext
-from shadowcat_core.stream import StreamMetrics, StreamTap
+from shadowcat_core.stream import BURST_NS, StreamMetrics, StreamTap
 
 CONTEXT = MessageContext(Direction.SERVER_TO_CLIENT, Transport.HTTP, exchange_id=1)
 
@@ -20,13 +20,14 @@ def event(number):
 
 
 class Clock:
-    """A clock that moves a microsecond at every look."""
+    """A clock that moves on at every look: by two milliseconds, so that no two chunks are one burst."""
 
-    def __init__(self):
+    def __init__(self, step_ns=2 * BURST_NS):
         self.now_ns = 0
+        self.step_ns = step_ns
 
     def __call__(self):
-        self.now_ns += 1000
+        self.now_ns += self.step_ns
         return self.now_ns
 
 
@@ -83,7 +84,31 @@ def test_messages_carry_the_time_of_the_chunk_that_completed_them():
     for piece in (whole[:10], whole[10:100], whole[100:]):
         tap.watch(piece)
     tap.catch_up()
-    assert [message.at_ns for batch in batches for message in batch] == [2000, 3000]
+    assert [message.at_ns for batch in batches for message in batch] == [4 * BURST_NS, 6 * BURST_NS]
+
+
+def test_chunks_of_one_burst_are_seen_together_at_the_time_of_the_last():
+    batches = []
+    tap, _ = make_tap(batch_sinks=[batches.append], clock_ns=Clock(step_ns=BURST_NS // 4))
+    for number in range(7):
+        tap.watch(event(number))
+    tap.catch_up()
+    assert [[message.method for message in batch] for batch in batches] == [
+        [f"notifications/n{number}" for number in range(5)],
+        [f"notifications/n{number}" for number in range(5, 7)],
+    ]
+    assert [batch.at_ns for batch in batches] == [5 * BURST_NS // 4, 7 * BURST_NS // 4]
+
+
+def test_a_burst_with_a_frame_over_the_limit_shows_what_came_before_it():
+    batches = []
+    tap, failures = make_tap(batch_sinks=[batches.append], clock_ns=Clock(step_ns=1), max_event_bytes=500)
+    for chunk in (event(1), event(2), b"data: " + b"x" * 600, b"\n\n", event(3)):
+        tap.watch(chunk)
+    tap.catch_up()
+    assert methods(batches) == ["notifications/n1", "notifications/n2"]
+    assert len(failures) == 1
+    assert tap.metrics.unwatched_bytes == 606 + 2 + len(event(3))
 
 
 def test_watching_catches_up_by_itself_when_it_falls_too_far_behind():
@@ -116,7 +141,7 @@ def test_chunk_sinks_see_each_chunk_at_once_with_its_arrival():
     tap, _ = make_tap(chunk_sinks=[lambda at_ns, chunk: chunks.append((at_ns, chunk))])
     tap(b"data: a\n\n")
     tap(b"data")
-    assert chunks == [(1000, b"data: a\n\n"), (2000, b"data")]
+    assert chunks == [(2 * BURST_NS, b"data: a\n\n"), (4 * BURST_NS, b"data")]
 
 
 def test_a_tap_watches_only_unless_something_must_come_first():
