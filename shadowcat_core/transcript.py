@@ -1,47 +1,98 @@
-"""One line for one message, the same wherever people read it: mitmweb, the terminal, a tape. No I/O.
+"""One line for one message, the same wherever people read it: mitmweb, the terminal, a tape, the demo. No I/O.
 
-+0.104 s ← notifications/progress 2/4 halfway there
-+0.310 s ← result #3 tools/call echo
+→ tools/call #7 echo {"text":"hi"}
+← notifications/progress 2/4 halfway there
+← result #7 tools/call echo hi
+
+What peers send is cut to a length that a line can bear, and its control characters are shown as escapes: it must not
+steer a terminal.
 """
 
-from shadowcat_core.jsonrpc import Json, Kind
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from shadowcat_core.errors import InvalidMessage
+from shadowcat_core.jsonrpc import Json, Kind, dump
 from shadowcat_core.mcp import Direction
 from shadowcat_core.messages import Message
 
-MAX_DETAIL_CHARS = 80
-"""Enough to tell one log line or error from another; the payload has all of it."""
+MAX_DETAIL_CHARS: Final = 80
+"""Enough to tell one log line, argument or error from another; the payload has all of it."""
+MAX_NAME_CHARS: Final = 60
+"""Longer than any method, id or tool name that is meant to be read."""
+_LOOK_CHARS: Final = 1_000
+"""How much of a text is worked on, so that a line about a megabyte costs what any line costs."""
 
-ARROWS = {Direction.CLIENT_TO_SERVER: "→", Direction.SERVER_TO_CLIENT: "←"}
+ARROWS: Final = {Direction.CLIENT_TO_SERVER: "→", Direction.SERVER_TO_CLIENT: "←"}
+COLOURS: Final = {
+    Kind.REQUEST: "blue",
+    Kind.NOTIFICATION: "yellow",
+    Kind.RESPONSE: "green",
+    Kind.ERROR: "red",
+    Kind.INVALID: "red",
+}
+"""How kinds are told apart on a terminal, in names that both rich and click know."""
+
+_LISTS: Final = {
+    "tools": "tool",
+    "resources": "resource",
+    "resourceTemplates": "template",
+    "prompts": "prompt",
+    "messages": "message",
+    "roots": "root",
+}
+"""What a result lists: the member, and one of its items."""
+
+type Fields = Mapping[str, Json]
+
+
+class Words(NamedTuple):
+    """The words of a line in their order, each printable, short, and empty where there is nothing to say."""
+
+    what: str
+    """The method; of an answer `result`, `tool error` or `error`."""
+    number: str
+    """The id, as in `#7`."""
+    about: str
+    """The tool, prompt or resource; of an answer, what it answers."""
+    gist: str
+    """What the message says, where that fits a line: arguments, progress, an error, a result's text or size."""
 
 
 def headline(message: Message, *, answers: str | None = None) -> str:
-    """Say what a message is: method, id, target and the few words that tell it from its neighbours.
-
-    `answers` names the request that a response answers, when the caller knows it.
-    """
-    return " ".join([ARROWS[message.direction], *_words(message, answers)])
+    """Say what a message is in one line. `answers` names the request that a response answers, when it is known."""
+    return " ".join(_some(ARROWS[message.direction], *words(message, answers=answers)))
 
 
-def _words(message: Message, answers: str | None) -> list[str]:
-    if message.kind is Kind.INVALID:
-        return ["not JSON-RPC:", shortened(message.raw.decode("utf-8", "replace"))]
-    payload = message.payload if isinstance(message.payload, dict) else {}
-    match message.kind:
-        case Kind.REQUEST:
-            return [*_some(message.method, _id(message), message.target)]
-        case Kind.NOTIFICATION:
-            return [*_some(message.method, _notification_detail(message.method, payload.get("params")))]
-        case Kind.RESPONSE:
-            what = "tool error" if is_tool_error(payload) else "result"
-            return [*_some(what, _id(message), answers, _result_detail(payload.get("result")))]
-        case Kind.ERROR:
-            return [*_some("error", _id(message), answers, error_text(message))]
+def words(message: Message, *, answers: str | None = None) -> Words:
+    """Give the words of a message's headline, for those who lay them out in columns or colours."""
+    kind, number = message.kind, "" if message.id is None else _name(f"#{message.id}")
+    if kind is Kind.INVALID:
+        return Words("not JSON-RPC:", "", "", gist(message))
+    if message.method is not None:
+        return Words(_name(message.method), number, _name(message.target), gist(message))
+    what = "error" if kind is Kind.ERROR else "tool error" if is_tool_error(message.payload) else "result"
+    return Words(what, number, shortened(answers or "", 2 * MAX_NAME_CHARS), gist(message))
+
+
+def title(message: Message) -> str:
+    """Name what a request or notification is about: its method and target."""
+    return " ".join(_some(_name(message.method), _name(message.target)))
+
+
+def gist(message: Message) -> str:
+    """Say what a message carries in a few words; empty when that would tell nothing."""
+    kind = message.kind
+    if kind is Kind.INVALID:
+        return shortened(message.raw[: 4 * _LOOK_CHARS].decode("utf-8", "replace"))
+    if message.method is not None:
+        return shortened(_params_gist(message.method, _part(message.payload, "params")))
+    return error_text(message) if kind is Kind.ERROR else shortened(_result_gist(_part(message.payload, "result")))
 
 
 def is_tool_error(payload: Json) -> bool:
     """Say whether a parsed response is a tool's own failure (`isError`), which JSON-RPC counts as a success."""
-    result = payload.get("result") if isinstance(payload, dict) else None
-    return isinstance(result, dict) and result.get("isError") is True
+    return _part(payload, "result").get("isError") is True
 
 
 def is_failure(message: Message) -> bool:
@@ -51,8 +102,8 @@ def is_failure(message: Message) -> bool:
 
 def error_text(message: Message) -> str:
     """Code and text of a JSON-RPC error, shortened to one line."""
-    error = message.payload.get("error") if isinstance(message.payload, dict) else None
-    return shortened(f"{error.get('code')} {error.get('message')}") if isinstance(error, dict) else ""
+    error = _part(message.payload, "error")
+    return shortened(" ".join(_some(_text(error.get("code")), _text(error.get("message")))))
 
 
 def duration_text(duration_ns: int) -> str:
@@ -70,47 +121,95 @@ def size_text(size: int) -> str:
     return f"{size / 1e3:.1f} KB" if size < 1e6 else f"{size / 1e6:.1f} MB"
 
 
-def _some(*words: str | None) -> list[str]:
-    return [word for word in words if word]
+def shortened(text: str, max_chars: int = MAX_DETAIL_CHARS) -> str:
+    """The text on one printable line, cut to `max_chars`."""
+    line = printable(" ".join(text[:_LOOK_CHARS].split()))
+    return line if len(line) <= max_chars and len(text) <= _LOOK_CHARS else line[: max_chars - 1] + "…"
 
 
-def _id(message: Message) -> str:
-    return f"#{message.id}"
+def printable(text: str) -> str:
+    """The text with its control characters, and whatever else is not to be seen, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _notification_detail(method: str | None, params: Json) -> str | None:
-    if not isinstance(params, dict):
-        return None
+def _name(text: str | None) -> str:
+    return shortened(text or "", MAX_NAME_CHARS)
+
+
+def _some(*texts: str) -> list[str]:
+    return [text for text in texts if text]
+
+
+def _result_gist(result: Fields) -> str:
+    if result.get("resultType") == "input_required":
+        return "input required"
+    if versions := _items(result, "supportedVersions"):
+        return f"speaks {', '.join(map(_text, versions))}"
+    if "serverInfo" in result:
+        return _implementation(_part(result, "serverInfo"))
+    for member, item in _LISTS.items():
+        if isinstance(listed := result.get(member), list):
+            return f"{len(listed)} {item}{'' if len(listed) == 1 else 's'}"
+    content = result.get("content", result.get("contents"))
+    texts = _some(*map(_block_gist, content if isinstance(content, list) else [content]))
+    if not texts and "structuredContent" in result:
+        return _text(result["structuredContent"])
+    return " ".join(texts) or _text(result.get("action"))
+
+
+def _params_gist(method: str, params: Fields) -> str:
     match method:
+        case "initialize":
+            return _implementation(_part(params, "clientInfo"))
+        case "tools/call" | "prompts/get":
+            return _text(params.get("arguments") or None)
+        case "elicitation/create":
+            return _text(params.get("message"))
+        case "logging/setLevel":
+            return _text(params.get("level"))
         case "notifications/progress":
             total = params.get("total")
-            steps = _number(params.get("progress")) + ("" if total is None else f"/{_number(total)}")
-            return shortened(" ".join(_some(steps, _text(params.get("message")))))
+            steps = _text(params.get("progress")) + ("" if total is None else f"/{_text(total)}")
+            return " ".join(_some(steps, _text(params.get("message"))))
         case "notifications/message":
-            return shortened(" ".join(_some(_text(params.get("level")), _text(params.get("data")))))
-        case "notifications/resources/updated":
-            return _text(params.get("uri"))
+            return ": ".join(_some(_text(params.get("level")), _text(params.get("data"))))
         case "notifications/cancelled":
-            return f"#{params.get('requestId')}"
+            return " ".join(_some(f"#{_text(params.get('requestId'))}", _text(params.get("reason"))))
         case _:
-            return None
+            return ""
 
 
-def _result_detail(result: Json) -> str | None:
-    if isinstance(result, dict) and result.get("resultType") == "input_required":
-        return "input required"
-    return None
+def _block_gist(block: Json) -> str:
+    """The text of a content block; of an image, a sound or a link only what it is."""
+    if not isinstance(block, dict):
+        return ""
+    kind = _text(block.get("type") or block.get("mimeType"))
+    return _text(block.get("text")) or (f"[{kind}]" if kind else "")
 
 
-def _number(value: Json) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _implementation(about: Fields) -> str:
+    return " ".join(_some(_text(about.get("name")), _text(about.get("version"))))
 
 
-def _text(value: Json) -> str | None:
-    return None if value is None else str(value)
+def _part(fields: Json | Fields, member: str) -> Fields:
+    """The object under a member, empty when it is anything else: a peer may send what it likes."""
+    part = fields.get(member) if isinstance(fields, Mapping) else None
+    return part if isinstance(part, dict) else {}
 
 
-def shortened(text: str) -> str:
-    """The text on one line, cut to `MAX_DETAIL_CHARS`."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_DETAIL_CHARS else line[: MAX_DETAIL_CHARS - 1] + "…"
+def _items(fields: Fields, member: str) -> list[Json]:
+    items = fields.get(member)
+    return items if isinstance(items, list) else []
+
+
+def _text(value: Json) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else str(value)
+    try:
+        return dump(value).decode()
+    except InvalidMessage:  # an infinity, as which a peer's 1e999 is read
+        return str(value)

@@ -137,7 +137,7 @@ def _stream_entries(data: bytes, metadata: contentviews.Metadata, *, with_payloa
 
 def _other_event(frame: Frame, at: str | None, *, with_payload: bool) -> str:
     text = frame.data.decode("utf-8", "replace")
-    head = f"← event {frame.event} · {size_text(len(frame.data))}:"
+    head = f"← event {shortened(frame.event)} · {size_text(len(frame.data))}:"
     if not with_payload:
         return _line(at, f"{head} {shortened(text)}")
     with suppress(ValueError, RecursionError):

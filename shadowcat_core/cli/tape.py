@@ -24,7 +24,7 @@ from shadowcat_core.tape.records import Record
 from shadowcat_core.tape.rows import Row, list_rows
 from shadowcat_core.tape.survey import State, Survey, survey
 from shadowcat_core.tape.writer import SUFFIX
-from shadowcat_core.transcript import ARROWS, duration_text, headline, size_text
+from shadowcat_core.transcript import ARROWS, duration_text, headline, printable, size_text
 
 PATIENCE_S = 2.0
 WIDE = 200
@@ -117,7 +117,7 @@ def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json:
                 else:
                     console.print(_row_line(row, origin_ns), soft_wrap=True)
                     if payload:
-                        console.print(_visible(row.message.raw.decode("utf-8", "replace")), soft_wrap=True)
+                        console.print(printable(row.message.raw.decode("utf-8", "replace")), soft_wrap=True)
     _say_what_is_missing(opened)
 
 
@@ -140,7 +140,7 @@ def stats(*, path: Path, as_json: bool) -> None:
         times = ["" if ms is None else f"{ms:,.1f}" for ms in map(about.quantile_ms, (0.5, 0.95, 1.0))]
         errors = Text(f"{about.errors:,}" if about.errors else "", "red")
         events = f"{about.events:,}" if about.events else ""
-        table.add_row(_visible(about.method), f"{about.count:,}", errors, *times, events, size_text(about.size))
+        table.add_row(printable(about.method), f"{about.count:,}", errors, *times, events, size_text(about.size))
     console = _console()
     console.print(table)
     totals = f"{found.messages:,} messages in {found.exchanges:,} exchanges, {found.records:,} records, "
@@ -188,11 +188,11 @@ def _print_verdict(found: Survey, opened: Tape) -> None:
     console = _console()
     console.print(Text(found.state, STYLES[found.state]), f"· {found.exchanges:,} exchanges, {found.records:,} records")
     for at in found.damages:
-        console.print(f"  line {at.line:,}: {_visible(at.message)}", style="red", soft_wrap=True)
+        console.print(f"  line {at.line:,}: {printable(at.message)}", style="red", soft_wrap=True)
     for gap in found.gaps:
         when = f"{(gap.at_ns - opened.header.origin_ns) / 1e9:.3f} s"
         lost = f"{gap.records:,} records ({size_text(gap.size)}) of {len(gap.exchanges):,} exchanges"
-        console.print(f"  gap at {when}: {lost}: {_visible(gap.reason)}", style="yellow", soft_wrap=True)
+        console.print(f"  gap at {when}: {lost}: {printable(gap.reason)}", style="yellow", soft_wrap=True)
     if found.cut_off:
         console.print("  the end is cut off: the process that recorded was killed", style="yellow")
     for numbers, what in ((found.unfinished, "without an end"), (found.headless, "without a beginning")):
@@ -226,12 +226,12 @@ def _tapes_in(place: Path) -> Iterator[Path]:
 
 def _row_line(row: Row, origin_ns: int) -> Text:
     message = row.message
-    asked = " ".join(word for word in (row.method, row.target) if word) or None
-    tail = [size_text(len(message.raw))]
+    parts = [headline(message, answers=row.answers), size_text(len(message.raw))]
     if row.duration_ns is not None:
-        tail.append(duration_text(row.duration_ns))
-    line = f"{(message.at_ns - origin_ns) / 1e9:9.3f} s {headline(message, answers=asked)} · {' · '.join(tail)}"
-    return Text(_visible(line), ROW_STYLES.get(row.status, ""))
+        parts.append(duration_text(row.duration_ns))
+    if row.round > 1:
+        parts.append(f"round {row.round}")
+    return Text(f"{(message.at_ns - origin_ns) / 1e9:9.3f} s {' · '.join(parts)}", ROW_STYLES.get(row.status, ""))
 
 
 def _record_line(record: Record, origin_ns: int) -> Text:
@@ -240,14 +240,7 @@ def _record_line(record: Record, origin_ns: int) -> Text:
     direction = fields.pop("dir", None)
     arrow = " " if direction is None else ARROWS[Direction(direction)]
     rest = " ".join(f"{name}={value!r}" for name, value in fields.items() if value not in (None, "", []))
-    return Text(_visible(f"{at_us:>12} µs {arrow} {kind} {'' if number is None else f'[{number}]'} {rest}"))
-
-
-def _visible(text: str) -> str:
-    """Show control characters as escapes: what is on a tape must not steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return Text(printable(f"{at_us:>12} µs {arrow} {kind} {'' if number is None else f'[{number}]'} {rest}"))
 
 
 def _say_what_is_missing(opened: Tape) -> None:

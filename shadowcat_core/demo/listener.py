@@ -3,19 +3,18 @@
 Nothing here asks the client or the server: what is heard is what the proxy recorded.
 """
 
-from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shadowcat_core.demo.wording import gist
+from shadowcat_core.correlation import Call
 from shadowcat_core.jsonrpc import JsonRpcId, Kind
 from shadowcat_core.mcp import Direction, era_of, is_event_stream
-from shadowcat_core.messages import Message
 from shadowcat_core.tape.encoding import decode, decode_header
 from shadowcat_core.tape.meaning import ExchangeReader
 from shadowcat_core.tape.records import Chunk, End, Gap, Open, Record, Request, Response, header_value
-from shadowcat_core.tape.rows import Row, list_rows
+from shadowcat_core.tape.rows import Row, RowReader
+from shadowcat_core.transcript import Words, words
 
 type Asked = tuple[str, str]
 """Method and target."""
@@ -36,7 +35,7 @@ class Heard:
     method: str
     id: JsonRpcId | None
     target: str
-    gist: str
+    words: Words
     failed: bool
     duration_ms: float | None
     stream: Asked | None
@@ -81,15 +80,15 @@ class Listener:
 
     def __init__(self) -> None:
         self.records_missing = 0
-        self._open: Counter[Asked] = Counter()
+        self._rows = RowReader()
+        self._open: dict[Call, None] = {}  # in the order in which they were asked
         self._exchanges: dict[int, Exchange] = {}
-        self._inbox: deque[Message] = deque()
-        self._rows = list_rows(self._drain())
 
     @property
     def unanswered(self) -> list[str]:
         """Methods of the requests that nothing has answered yet; a subscription is open until one side ends it."""
-        return [method for method, _ in self._open.elements() if method != "subscriptions/listen"]
+        asked = [call.request.method or "" for call in self._open]
+        return [method for method in asked if method != "subscriptions/listen"]
 
     def hear(self, record: Record, origin_ns: int) -> list[Heard]:
         """Give the messages that this record completes."""
@@ -111,26 +110,17 @@ class Listener:
             self._exchanges.pop(record.exchange, None)
         if exchange is None:  # it began before this tape did
             return []
-        return [self._heard(self._row(message), exchange, origin_ns) for message in exchange.reader.read(record)]
-
-    def _drain(self) -> Iterator[Message]:
-        while True:
-            yield self._inbox.popleft()
-
-    def _row(self, message: Message) -> Row:
-        # Every message gives one row, so one that was put in can be asked for at once.
-        self._inbox.append(message)
-        return next(self._rows)
+        return [self._heard(self._rows.row(message), exchange, origin_ns) for message in exchange.reader.read(record)]
 
     def _heard(self, row: Row, exchange: Exchange, origin_ns: int) -> Heard:
         message = row.message
         asked = (row.method or "", row.target or "")
-        if message.kind is Kind.REQUEST:
-            self._open[asked] += 1
-            if message.direction is Direction.CLIENT_TO_SERVER:
-                exchange.asked = asked
-        elif row.duration_ns is not None:
-            self._open[asked] -= 1
+        if message.kind is Kind.REQUEST and message.direction is Direction.CLIENT_TO_SERVER:
+            exchange.asked = asked
+        if (call := row.call) is not None:
+            self._open[call] = None
+            if call.answer is not None or call.cancelled_ns is not None:
+                del self._open[call]
         from_stream = exchange.is_stream and message.direction is Direction.SERVER_TO_CLIENT
         return Heard(
             at_ms=(message.at_ns - origin_ns) / 1e6,
@@ -140,7 +130,7 @@ class Listener:
             method=asked[0],
             id=message.id,
             target=asked[1],
-            gist=gist(asked[0], message),
+            words=words(message, answers=row.answers),
             failed=row.status in {"error", "invalid"},
             duration_ms=None if row.duration_ns is None else row.duration_ns / 1e6,
             stream=exchange.asked if from_stream else None,

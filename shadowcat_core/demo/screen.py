@@ -14,17 +14,15 @@ from rich.text import Text
 
 from shadowcat_core.demo.listener import Heard
 from shadowcat_core.demo.summary import Summary
-from shadowcat_core.demo.wording import printable
-from shadowcat_core.transcript import ARROWS
+from shadowcat_core.transcript import ARROWS, COLOURS, printable
 
 ERA_TITLES = {
     "legacy": "initialize, then a session with state",
     "modern": "server/discover, then every request on its own",
 }
-WIDE = 100  # columns from which methods and targets need no cutting
-ID_WIDTH = 5
+WIDE = 100  # columns from which the gists can stand below each other
+HEAD_WIDTH, NARROW_HEAD_WIDTH = 47, 33
 DURATION_WIDTH = 10
-STYLES = {"request": "blue", "notification": "yellow", "response": "green", "error": "red", "invalid": "red"}
 
 
 class Screen(Protocol):
@@ -50,7 +48,7 @@ class Terminal:
         self.console = console
         self._era: str | None = None
         self._began_ms: float | None = None
-        self._method_width, self._target_width = (27, 20) if console.width >= WIDE else (17, 13)
+        self._head_width = HEAD_WIDTH if console.width >= WIDE else NARROW_HEAD_WIDTH
 
     def introduce(self, parts: Mapping[str, str]) -> None:
         grid = Table.grid(padding=(0, 2))
@@ -96,19 +94,21 @@ class Terminal:
     def _line(self, message: Heard) -> Text:
         if self._began_ms is None:
             self._began_ms = message.at_ms
-        style = "red" if message.failed else STYLES[message.kind]
-        number = "" if message.id is None else f"#{message.id}"
+        style = "red" if message.failed else COLOURS[message.kind]
         duration = "" if message.duration_ms is None else f"{message.duration_ms:,.1f} ms"
+        what, number, about, gist = message.words
         line = Text()
         line.append(f"{(message.at_ms - self._began_ms) / 1000:7.3f} ", style="dim")
         line.append(f"{ARROWS[message.direction]} ", style=f"bold {style}")
-        line.append(column(message.method.removeprefix("notifications/"), self._method_width), style=style)
-        line.append(column(number, ID_WIDTH), style="dim")
-        line.append(column(message.target, self._target_width), style="bold")
-        # The rest of the width belongs to the gist; the duration stands at the right edge.
-        room = max(8, self.console.width - line.cell_len - DURATION_WIDTH)
-        gist = f"✗ {message.gist}" if message.failed else message.gist
-        line.append(column(gist, room), style="red" if message.failed else "")
+        # The words of a headline. The gist begins in a column of its own, unless what stands before is too long.
+        head = Text(" ").join(
+            Text(word, style) for word, style in ((what, style), (number, "dim"), (about, "bold")) if word
+        )
+        head.pad_right(max(0, self._head_width - head.cell_len))
+        line.append(head)
+        line.append(f" {gist}", style="red" if message.failed else "")
+        # The duration stands at the right edge.
+        line.truncate(self.console.width - DURATION_WIDTH, overflow="ellipsis", pad=True)
         line.append(f"{duration:>{DURATION_WIDTH}}", style="dim")
         return line
 
@@ -123,7 +123,9 @@ class JsonLines:
         self._print({"type": "started", "parts": dict(parts)})
 
     def show(self, message: Heard) -> None:
-        self._print({"type": "message"} | asdict(message))
+        fields = asdict(message)
+        del fields["words"]
+        self._print({"type": "message"} | fields | {"gist": message.words.gist})
 
     def conclude(self, summary: Summary, tape: Path, records_missing: int) -> None:
         methods = [
@@ -175,10 +177,3 @@ def summary_table(summary: Summary) -> Table:
             *times,
         )
     return table
-
-
-def column(text: str, width: int) -> str:
-    """Fit a text into a column of cells, with an ellipsis when it is too long."""
-    fitted = Text(printable(text))
-    fitted.truncate(width - 1, overflow="ellipsis", pad=True)
-    return f"{fitted.plain} "

@@ -1,29 +1,62 @@
 """Messages as a person lists them: each answer beside what was asked, and how long it took."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from shadowcat_core.jsonrpc import Json, JsonRpcId, Kind
+from shadowcat_core.correlation import Call, Correlator
+from shadowcat_core.jsonrpc import Json, Kind
+from shadowcat_core.limits import MAX_OPEN_CALLS
 from shadowcat_core.mcp import Direction
 from shadowcat_core.messages import Message
-from shadowcat_core.transcript import is_failure
+from shadowcat_core.transcript import is_failure, title
 
-type _Key = tuple[str | int | None, Direction, type, JsonRpcId]
+_ANSWERS = frozenset({Kind.RESPONSE, Kind.ERROR})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One message in a list. `method` and `target` of an answer are those of the request it answers, when known.
-
-    `status` is `ok` or `error` for an answer (a tool's own failure is an error too), `invalid` for what is no
-    JSON-RPC, else empty. `duration_ns` is an answer's, from its request; None when the request is not on the tape.
-    """
+    """One message in a list, and the call that it begins, answers, advances or cancels, as far as that is known."""
 
     message: Message
-    method: str | None
-    target: str | None
-    status: str
-    duration_ns: int | None
+    call: Call | None = None
+
+    @property
+    def method(self) -> str | None:
+        """The method; of an answer that of the request it answers, None when that is not on the tape."""
+        return self._asking.method
+
+    @property
+    def target(self) -> str | None:
+        """The tool, prompt or resource, likewise."""
+        return self._asking.target
+
+    @property
+    def answers(self) -> str | None:
+        """What an answer answers, for its headline."""
+        return None if self._asking is self.message else title(self._asking)
+
+    @property
+    def status(self) -> str:
+        """`ok` or `error` for an answer (a tool's own failure is an error too), `invalid`, else empty."""
+        if self.message.kind in _ANSWERS:
+            return "error" if is_failure(self.message) else "ok"
+        return "invalid" if self.message.kind is Kind.INVALID else ""
+
+    @property
+    def duration_ns(self) -> int | None:
+        """How long an answer took from its request; None for all else and when the request is not on the tape."""
+        return None if self.call is None or self._asking is self.message else self.call.duration_ns
+
+    @property
+    def round(self) -> int:
+        """Which request of its call a request or answer belongs to: beyond 1 when the server asked for input (MRTR)."""
+        return 1 if self.call is None else self.call.round
+
+    @property
+    def _asking(self) -> Message:
+        """The request that an answer answers; any other message itself."""
+        call = self.call
+        return self.message if call is None or self.message.kind not in _ANSWERS else call.request
 
     def as_json(self, origin_ns: int, *, payload: bool) -> dict[str, Json]:
         """Return the row for scripts: times in µs, sizes in bytes; with its payload, or its text when not JSON."""
@@ -38,6 +71,7 @@ class Row:
             "target": self.target,
             "status": self.status or None,
             "bytes": len(message.raw),
+            "round": self.round,
             "duration_us": None if self.duration_ns is None else self.duration_ns // 1000,
             "session": message.session_id,
             "event_id": message.event_id,
@@ -50,35 +84,30 @@ class Row:
         return fields
 
 
+class RowReader:
+    """Follows the calls of a tape through its messages, given in order; holds the unanswered requests."""
+
+    def __init__(self) -> None:
+        self._calls = Correlator()
+        # Exchanges whose request knew no session. Their answers may name one, which the request opened.
+        self._sessionless: dict[int | None, None] = {}
+
+    def row(self, message: Message) -> Row:
+        """Give the row of the next message."""
+        return Row(message, self._calls.see(message, self._scope(message)))
+
+    def _scope(self, message: Message) -> Hashable:
+        """Within what the message's id is unique: the session, else the exchange (as `Exchange.scope`)."""
+        number = message.exchange_id
+        if message.session_id is not None and number not in self._sessionless:
+            return message.session_id
+        if message.direction is Direction.CLIENT_TO_SERVER:
+            self._sessionless[number] = None
+            if len(self._sessionless) > MAX_OPEN_CALLS:
+                del self._sessionless[next(iter(self._sessionless))]
+        return number
+
+
 def list_rows(messages: Iterable[Message]) -> Iterator[Row]:
-    """Match answers with requests, by session or exchange, direction and id; holds the unanswered requests."""
-    asked: dict[_Key, Message] = {}
-    for message in messages:
-        match message.kind:
-            case Kind.REQUEST:
-                for scope in (message.session_id, message.exchange_id):
-                    if scope is not None and message.id is not None:
-                        asked[scope, message.direction, type(message.id), message.id] = message
-                yield Row(message, message.method, message.target, "", None)
-            case Kind.RESPONSE | Kind.ERROR:
-                request = _request_of(message, asked)
-                status = "error" if is_failure(message) else "ok"
-                if request is None:
-                    yield Row(message, None, None, status, None)
-                else:
-                    yield Row(message, request.method, request.target, status, message.at_ns - request.at_ns)
-            case Kind.NOTIFICATION:
-                yield Row(message, message.method, message.target, "", None)
-            case Kind.INVALID:
-                yield Row(message, message.method, None, "invalid", None)
-
-
-def _request_of(answer: Message, asked: dict[_Key, Message]) -> Message | None:
-    if answer.id is None:
-        return None
-    found = None
-    # The exchange first: two clients without a session, or a careless one within one, may reuse an id.
-    for scope in (answer.exchange_id, answer.session_id):
-        request = asked.pop((scope, answer.direction.opposite, type(answer.id), answer.id), None)
-        found = found or request
-    return found
+    """Give the rows of a whole tape's messages."""
+    return map(RowReader().row, messages)

@@ -173,7 +173,7 @@ async def test_dump_stands_in_front_of_a_server_and_records(cast: Cast, tmp_path
     cast.dismiss(proxy)
     assert proxy.process.returncode == 0
     (tape,) = (tmp_path / "tapes").iterdir()
-    assert [m.gist for m in on_tape(tape) if m.target == "add"] == ['{"a":2,"b":3}', "5"]
+    assert [m.words.gist for m in on_tape(tape) if m.target == "add"] == ['{"a":2,"b":3}', "5"]
 
 
 def test_mitmproxys_exit_status_is_the_commands_own(cast: Cast, tmp_path: Path):

@@ -11,7 +11,7 @@ from shadowcat_core.cli import tape as tape_module
 from shadowcat_core.tape.encoding import encode
 from shadowcat_core.tape.records import Chunk, End, Gap, Note, Open, Unknown
 from shadowcat_core.tape.writer import open_private
-from tests.core.tape_conversations import at, event, pipe, post, reply, rpc, session, tape_of
+from tests.core.tape_conversations import JSON, at, event, pipe, post, reply, rpc, session, tape_of
 from tests.core.tape_parts import ORIGIN_NS, header
 
 
@@ -49,6 +49,24 @@ def test_show_prints_one_line_a_message(path):
     assert "no such tool" in lines[9]
 
 
+def test_show_says_which_round_of_a_call_a_message_belongs_to(save):
+    params = {"name": "order"}
+    records = [
+        *post(1, 0, rpc(id=1, method="tools/call", params=params), session=None),
+        *reply(1, 1, [rpc(id=1, result={"resultType": "input_required", "requestState": "s"})], JSON),
+        *post(2, 9, rpc(id=2, method="tools/call", params=params | {"requestState": "s"}), session=None),
+        *reply(2, 11, [rpc(id=2, result={"content": [{"type": "text", "text": "done"}]})], JSON),
+    ]
+    path = save(tape_of(records))
+    assert [line.split(" s ")[1].split(" · ")[0::3] for line in run("show", path).stdout.splitlines()] == [
+        ["→ tools/call #1 order"],
+        ["← result #1 tools/call order input required"],
+        ["→ tools/call #2 order"],
+        ["← result #2 tools/call order done", "round 2"],
+    ]
+    assert [row["round"] for row in lines_of(run("show", path, "--json"))] == [1, 1, 2, 2]
+
+
 def test_show_picks_by_words(path):
     result = run("show", path, "method:tools/call", "status:error")
     assert len(result.stdout.splitlines()) == 2
@@ -65,7 +83,7 @@ def test_show_gives_scripts_one_object_a_message(path):
     assert [row["kind"] for row in rows] == ["request", "error"]
     assert rows[1] == {
         "t": 62_000, "exchange": 5, "dir": "s2c", "kind": "error", "method": "tools/call", "id": "8",
-        "target": "missing", "status": "error", "bytes": 83, "duration_us": 2_000,
+        "target": "missing", "status": "error", "bytes": 83, "round": 1, "duration_us": 2_000,
         "session": "[REDACTED:mcp-session-id:0a1b2c3d]", "event_id": None,
     }  # fmt: skip
     (row,) = lines_of(run("show", path, "id:7", "dir:c2s", "--json", "--payload"))

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from shadowcat_core.demo.listener import Heard, Listener, TapeFollower
+from shadowcat_core.mcp import Direction, Transport
+from shadowcat_core.messages import Message, MessageContext
 from shadowcat_core.tape.encoding import encode, encode_header
 from shadowcat_core.tape.records import Chunk, End, Gap, Header, Headers, Note, Open, Record, Request, Response
+from shadowcat_core.transcript import Words, words
 
 MS = 1_000_000
 HEADER = Header("2026-11-21T08:00:00+00:00", "shadowcat", "0.1.0", "default", "background", 1000 * MS)
@@ -50,6 +53,11 @@ ANSWER = {"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "te
 PROGRESS = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1, "progressToken": 7}}
 
 
+def said(payload: dict[str, Any]) -> Words:
+    message = Message(json.dumps(payload).encode(), MessageContext(Direction.SERVER_TO_CLIENT, Transport.HTTP))
+    return words(message, answers="tools/call echo" if "result" in payload else None)
+
+
 def test_a_json_answer_is_heard_when_its_body_is_whole_and_matched_with_its_request():
     half = len(json.dumps(ANSWER)) // 2
     whole = json.dumps(ANSWER).encode()
@@ -62,15 +70,15 @@ def test_a_json_answer_is_heard_when_its_body_is_whole_and_matched_with_its_requ
         End(5 * MS, 1, "eof"),
     )
     assert heard == [
-        Heard(0, "legacy", "c2s", "request", "tools/call", 7, "echo", "{}", False, None, None),
-        Heard(3, "legacy", "s2c", "response", "tools/call", 7, "echo", "hi", False, 3, None),
+        Heard(0, "legacy", "c2s", "request", "tools/call", 7, "echo", said(CALL), False, None, None),
+        Heard(3, "legacy", "s2c", "response", "tools/call", 7, "echo", said(ANSWER), False, 3, None),
     ]
     assert listener.unanswered == []
 
 
 def test_an_event_is_heard_when_its_chunk_is_recorded_not_when_the_stream_ends():
     listener, heard = hear(opened(), asked(CALL), Response(1 * MS, 1, 200, "OK", SSE), event(PROGRESS, at_ms=2))
-    assert [(message.at_ms, message.method, message.gist) for message in heard[1:]] == [
+    assert [(message.at_ms, message.method, message.words.gist) for message in heard[1:]] == [
         (2, "notifications/progress", "1")
     ]
     assert heard[1].stream == ("tools/call", "echo")
@@ -94,7 +102,7 @@ def test_a_coded_body_is_read_decoded(content_type: Headers):
         Chunk(2 * MS, 1, "s2c", gzip.compress(body)),
         End(3 * MS, 1, "eof"),
     )
-    assert heard[-1].gist == "hi"
+    assert heard[-1].words.gist == "hi"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "rot13"])
@@ -185,6 +193,13 @@ def test_a_servers_request_is_answered_in_another_exchange_of_the_session():
         ("s2c", "roots/list", None),
         ("c2s", "roots/list", 7),
     ]
+
+
+def test_a_request_that_was_cancelled_is_not_waited_for():
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+    listener, heard = hear(opened(1, session="s"), asked(CALL, 1), opened(2, session="s"), asked(cancel, 2))
+    assert [message.method for message in heard] == ["tools/call", "notifications/cancelled"]
+    assert listener.unanswered == []
 
 
 def test_a_subscription_that_is_left_open_is_not_waited_for():

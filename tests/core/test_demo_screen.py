@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from shadowcat_core.demo.listener import Heard, Kind
+from shadowcat_core.demo.listener import Heard
 from shadowcat_core.demo.screen import JsonLines, Terminal
 from shadowcat_core.demo.summary import Subject, Summary, Tally
+from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.mcp import Direction
+from shadowcat_core.transcript import Words, shortened
 
 
 def heard(
     method: str = "tools/call",
     target: str = "echo",
     *,
-    kind: Kind = "response",
+    kind: Kind = Kind.RESPONSE,
     era: str = "legacy",
     gist: str = "hi",
     failed: bool = False,
@@ -27,8 +30,11 @@ def heard(
     stream: tuple[str, str] | None = None,
     at_ms: float = 1000.0,
 ) -> Heard:
-    direction = "s2c" if kind != "request" else "c2s"
-    return Heard(at_ms, era, direction, kind, method, 7, target, gist, failed, duration_ms, stream)
+    asks = kind is Kind.REQUEST
+    direction = Direction.CLIENT_TO_SERVER if asks else Direction.SERVER_TO_CLIENT
+    answer = "tool error" if failed else "result"
+    words = Words(method, "#7", target, gist) if asks else Words(answer, "#7", f"{method} {target}", gist)
+    return Heard(at_ms, era, direction, kind, method, 7, target, words, failed, duration_ms, stream)
 
 
 def summed(*messages: Heard) -> Summary:
@@ -85,17 +91,17 @@ def test_tools_are_counted_one_by_one_and_other_methods_together():
 
 def test_events_belong_to_the_request_whose_stream_carried_them():
     progress = heard(
-        "notifications/progress", "", kind="notification", duration_ms=None, stream=("tools/call", "deploy")
+        "notifications/progress", "", kind=Kind.NOTIFICATION, duration_ms=None, stream=("tools/call", "deploy")
     )
     summary = summed(progress, progress, heard("tools/call", "deploy", stream=("tools/call", "deploy")))
     assert summary.tallies[Subject("legacy", "tools/call", "deploy")].events == summary.events == 3
 
 
 def test_a_line_says_time_arrow_method_id_target_result_and_duration():
-    first, second = heard(kind="request", duration_ms=None, gist="{}"), heard(at_ms=1002.5, duration_ms=2.5)
+    first, second = heard(kind=Kind.REQUEST, duration_ms=None, gist="{}"), heard(at_ms=1002.5, duration_ms=2.5)
     assert [line.split() for line in printed(first, second)[2:]] == [
         ["0.000", "→", "tools/call", "#7", "echo", "{}"],
-        ["0.003", "←", "tools/call", "#7", "echo", "hi", "2.5", "ms"],
+        ["0.003", "←", "result", "#7", "tools/call", "echo", "hi", "2.5", "ms"],
     ]
 
 
@@ -105,18 +111,30 @@ def test_each_era_has_a_heading():
 
 
 def test_a_failure_is_marked_without_the_help_of_colour():
-    assert "✗ no" in printed(heard(gist="no", failed=True))[-1]
+    assert "← tool error #7" in printed(heard(gist="no", failed=True))[-1]
 
 
-@given(method=st.text(max_size=40), target=st.text(max_size=40), gist=st.text(max_size=300), width=st.integers(40, 200))
+LINE_OF_TEXT = st.text(max_size=300).map(shortened)
+
+
+@given(method=LINE_OF_TEXT, target=LINE_OF_TEXT, gist=LINE_OF_TEXT, width=st.integers(40, 200))
 def test_every_message_is_one_line_that_fits_the_terminal(method: str, target: str, gist: str, width: int):
-    *_, line = printed(heard(method, target, gist=gist), width=width)
-    assert len(printed(heard(method, target, gist=gist), width=width)) == 3
-    assert cell_len(line) <= width
+    lines = printed(heard(method, target, gist=gist), width=width)
+    assert len(lines) == 3
+    assert cell_len(lines[-1]) <= width
+    assert lines[-1].endswith(" 2.0 ms")
 
 
-def test_a_peer_cannot_steer_the_terminal():
-    assert "\x1b" not in printed(heard("tools/call\x1b[2J", "\x1b]0;x\x07", gist="\x1b[31m"))[-1]
+@pytest.mark.parametrize("width", [80, 120])
+def test_gists_stand_below_each_other(width: int):
+    lines = printed(heard(kind=Kind.REQUEST, gist="SAID"), heard("ping", "", gist="SAID"), width=width)[2:]
+    assert len({line.index("SAID") for line in lines}) == 1
+
+
+def test_a_peer_cannot_steer_the_terminal_through_the_summary():
+    console = Console(file=io.StringIO(), width=200)
+    Terminal(console).conclude(summed(heard("tools/call\x1b[2J", "\x1b]0;x\x07")), Path("a"), 0)
+    assert not {"\x1b", "\x07"} & set(text_of(console))
 
 
 def test_the_summary_ends_with_the_tape_and_what_to_do_with_it():
@@ -158,7 +176,7 @@ def test_missing_records_are_said():
 
 def test_a_stream_that_no_request_opened_and_no_call_finished_has_a_row_too():
     console = Console(file=io.StringIO(), width=120)
-    note = heard("notifications/message", "", kind="notification", duration_ms=None, stream=("", ""))
+    note = heard("notifications/message", "", kind=Kind.NOTIFICATION, duration_ms=None, stream=("", ""))
     Terminal(console).conclude(summed(note), Path("a"), 0)
     assert ["legacy", "GET", "1"] in [line.split() for line in text_of(console).splitlines()]
 
