@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from shadowcat_core.correlation import Call, Correlator
 from shadowcat_core.jsonrpc import Kind
@@ -74,6 +75,22 @@ class Exchange:
         )
 
 
+class Watcher(Protocol):
+    """Learns of exchanges and their messages as the registry does. It is on the wire's path: it must not wait."""
+
+    def opened(self, exchange: Exchange) -> None:
+        """An exchange begins; its sinks can be added to."""
+        ...
+
+    def saw(self, exchange: Exchange, batch: MessageBatch, calls: list[Call]) -> None:
+        """Messages passed, in either direction; `calls` are those that they begin, answer, advance or cancel."""
+        ...
+
+    def closed(self, exchange: Exchange) -> None:
+        """An exchange is over."""
+        ...
+
+
 class ExchangeRegistry:
     """The exchanges that are running now, and the calls they carry."""
 
@@ -85,6 +102,7 @@ class ExchangeRegistry:
         """Exchanges so far; the latest one's number."""
         self.when_answered_elsewhere: Callable[[Call], object] = lambda _call: None
         """Told of each call whose answer came on another exchange than the call itself."""
+        self.watchers: list[Watcher] = []
         self._correlator = Correlator()
         self._running: dict[str, Exchange] = {}
 
@@ -100,10 +118,12 @@ class ExchangeRegistry:
         self.opened += 1
         exchange = Exchange(self.opened, flow_id, connection_id, recognition, self.clock_ns())
         self._running[flow_id] = exchange
+        for watcher in self.watchers:
+            watcher.opened(exchange)
         if body:
             context = exchange.context(Direction.CLIENT_TO_SERVER)
             exchange.asked = MessageBatch.of_body(body, context, exchange.started_ns)
-            seen = self._correlator.see_batch(exchange.asked, exchange.scope)
+            seen = self._see(exchange, exchange.asked)
             # A posted answer belongs to a call of the server's.
             exchange.calls = [call for call in seen if call.request.exchange_id == exchange.number]
         exchange.batch_sinks.append(lambda batch: self.see_answer(exchange, batch))
@@ -112,7 +132,7 @@ class ExchangeRegistry:
     def see_answer(self, exchange: Exchange, batch: MessageBatch) -> None:
         """Take note of messages in an exchange's response."""
         exchange.messages += len(batch)
-        for call in self._correlator.see_batch(batch, exchange.scope):
+        for call in self._see(exchange, batch):
             if call.answer is not None and call.request.exchange_id != exchange.number:
                 self.when_answered_elsewhere(call)
 
@@ -131,6 +151,8 @@ class ExchangeRegistry:
             self.metrics.merge(exchange.tap.metrics)
         if exchange.scope == flow_id:
             self._correlator.forget(flow_id)
+        for watcher in self.watchers:
+            watcher.closed(exchange)
 
     def close_connection(self, connection_id: str) -> list[Exchange]:
         """End what a client's connection left behind, and give it."""
@@ -138,3 +160,9 @@ class ExchangeRegistry:
         for exchange in left:
             self.close(exchange.flow_id)
         return left
+
+    def _see(self, exchange: Exchange, batch: MessageBatch) -> list[Call]:
+        calls = self._correlator.see_batch(batch, exchange.scope)
+        for watcher in self.watchers:
+            watcher.saw(exchange, batch, calls)
+        return calls

@@ -1,13 +1,14 @@
 """One exchange in one line, for the comment column: what was asked, how it went, how long it took. No I/O.
 
 tools/call echo → ok · 12 ms · 4 messages
+tools/call rollback → ✗ tool error · 42 ms
 """
 
 from shadowcat_core.exchange import Exchange
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.mcp import RecognitionKind
 from shadowcat_core.messages import Message
-from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error
+from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error, size_text, title
 
 HTTP_ACCEPTED = 202
 _STREAMS = {
@@ -32,7 +33,25 @@ def exchange_failed(exchange: Exchange) -> bool:
     """Say whether an exchange failed: an error, a tool's own failure, or an HTTP status that is one."""
     if any(is_failure(answer) for answer in _answers(exchange)):
         return True
+    return _is_refused(exchange)
+
+
+def ended_unsaid(exchange: Exchange) -> bool:
+    """Say whether an exchange that is over went wrong without a message that tells so."""
+    if _is_refused(exchange):
+        return exchange.messages == 0
+    if exchange.status == HTTP_ACCEPTED or exchange.listens or _unread_bytes(exchange):
+        return False
+    return any(call.answer is None and call.cancelled_ns is None for call in exchange.calls)
+
+
+def _is_refused(exchange: Exchange) -> bool:
     return exchange.status is not None and exchange.status >= 400
+
+
+def _unread_bytes(exchange: Exchange) -> int:
+    """What passed without being looked at: too large, or in a coding that nobody knows."""
+    return 0 if exchange.tap is None else exchange.tap.metrics.unwatched_bytes
 
 
 def _asked(exchange: Exchange) -> str:
@@ -44,13 +63,9 @@ def _asked(exchange: Exchange) -> str:
 
 
 def _name(message: Message) -> str:
-    match message.kind:
-        case Kind.REQUEST | Kind.NOTIFICATION:
-            return " ".join(word for word in (message.method, message.target) if word)
-        case Kind.RESPONSE | Kind.ERROR:
-            return f"answer #{message.id}"
-        case Kind.INVALID:
-            return "not JSON-RPC"
+    if message.kind is Kind.INVALID:
+        return "not JSON-RPC"
+    return title(message) or f"answer #{message.id}"
 
 
 def _answers(exchange: Exchange) -> list[Message]:
@@ -61,11 +76,11 @@ def _outcome(exchange: Exchange) -> str:
     answers = _answers(exchange)
     for answer in answers:
         if answer.kind is Kind.ERROR:
-            return f"→ error {error_text(answer)}"
+            return f"→ ✗ error {error_text(answer)}"
         if is_tool_error(answer.payload):
-            return "→ tool error"
-    if exchange.status is not None and exchange.status >= 400:
-        return f"→ HTTP {exchange.status}"
+            return "→ ✗ tool error"
+    if _is_refused(exchange):
+        return f"→ ✗ HTTP {exchange.status}"
     if exchange.calls and len(answers) == len(exchange.calls):
         return "→ ok"
     if exchange.ended_ns is None:
@@ -74,4 +89,5 @@ def _outcome(exchange: Exchange) -> str:
         return "→ accepted"
     if exchange.listens or exchange.recognition.kind in _STREAMS or not exchange.asked:
         return "→ closed"
-    return "→ no answer"
+    unread = _unread_bytes(exchange)
+    return f"→ {size_text(unread)} that were not read" if unread else "→ no answer"

@@ -18,6 +18,7 @@ from shadowcat_core.correlation import Call
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.kept_body import KeptBody
 from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_ACCEPTED_EXCHANGES, MAX_KEPT_BODY_BYTES
+from shadowcat_core.mcp import is_json
 from shadowcat_core.summary import exchange_failed, summary
 
 ACCEPTED = 202
@@ -151,7 +152,7 @@ class Live:
     def _read_body(self, view: _View) -> None:
         """Let the registry see a response that is one body, now that it is whole."""
         response = view.flow.response
-        if response is not None and response.raw_content:
+        if response is not None and response.raw_content and may_be_message(response):
             body = decoded_body(response.raw_content, response.headers.get("content-encoding", ""))
             self._registry.see_body(view.exchange, body or b"")
 
@@ -167,3 +168,9 @@ class Live:
             flow.comment = view.comment = summary(view.exchange, self._registry.clock_ns())
         if exchange_failed(view.exchange):
             flow.marked = flow.marked or FAILED_MARK
+
+
+def may_be_message(response: http.Response) -> bool:
+    """Say whether a body in one piece can be JSON-RPC; a page of HTML that explains a status is not."""
+    content_type = response.headers.get("content-type", "")
+    return not content_type or is_json(content_type)

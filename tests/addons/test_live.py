@@ -101,10 +101,12 @@ async def test_nothing_is_kept_when_the_user_wants_nothing_kept(proxy):
     ("answer", "status", "comment", "marked"),
     [
         pytest.param({"result": {}}, 200, "→ ok", False, id="ok"),
-        pytest.param({"result": {"isError": True}}, 200, "→ tool error", True, id="tool-error"),
-        pytest.param({"error": {"code": -32601, "message": "no"}}, 200, "→ error -32601 no", True, id="error"),
-        pytest.param({"error": {"code": -32600, "message": "s"}}, 404, "→ error -32600 s", True, id="error-and-status"),
-        pytest.param(None, 404, "→ HTTP 404", True, id="status"),
+        pytest.param({"result": {"isError": True}}, 200, "→ ✗ tool error", True, id="tool-error"),
+        pytest.param({"error": {"code": -32601, "message": "no"}}, 200, "→ ✗ error -32601 no", True, id="error"),
+        pytest.param(
+            {"error": {"code": -32600, "message": "s"}}, 404, "→ ✗ error -32600 s", True, id="error-and-status"
+        ),
+        pytest.param(None, 404, "→ ✗ HTTP 404", True, id="status"),
         pytest.param(None, 202, "→ accepted", False, id="accepted"),
         pytest.param(None, 200, "→ no answer", False, id="empty"),
     ],
@@ -115,6 +117,14 @@ async def test_the_comment_says_how_it_went_and_failures_are_marked(proxy, answe
     await proxy.answer(flow, response_of(payload, status=status))
     assert flow.comment.startswith(f"tools/call echo {comment} · ")
     assert bool(flow.marked) is marked
+
+
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/plain"])
+async def test_a_page_that_explains_a_status_is_no_message(proxy, content_type):
+    flow = await proxy.ask(request_flow())
+    await proxy.answer(flow, response_of(b"<h1>Not Found</h1>", status=404, content_type=content_type))
+    assert flow.comment.startswith("tools/call echo → ✗ HTTP 404 · ")
+    assert "message" not in flow.comment
 
 
 async def test_a_comment_and_a_mark_of_the_users_own_stay(proxy):

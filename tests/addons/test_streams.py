@@ -59,7 +59,7 @@ async def test_a_large_answer_is_read_when_it_is_whole(proxy):
     for i in range(0, len(body), 10_000):
         stream(body[i : i + 10_000])
     await proxy.end(flow)
-    assert flow.comment.startswith("tools/call echo → tool error")
+    assert flow.comment.startswith("tools/call echo → ✗ tool error")
     assert flow.response.content == body
 
 

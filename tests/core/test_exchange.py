@@ -1,0 +1,219 @@
+"""Exchanges while they run: what they mean, whose answers they bring, who is told, and what is forgotten."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from shadowcat_core.exchange import ExchangeRegistry
+from shadowcat_core.framing import SseFraming
+from shadowcat_core.mcp import Direction, Era, Recognition, RecognitionKind, Transport
+from shadowcat_core.messages import MessageBatch
+from shadowcat_core.stream import StreamTap
+
+C2S, S2C = Direction.CLIENT_TO_SERVER, Direction.SERVER_TO_CLIENT
+MODERN = Recognition(RecognitionKind.MESSAGES, "", Era.MODERN)
+LEGACY = Recognition(RecognitionKind.MESSAGES, "", Era.LEGACY, session_id="s")
+CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo"}}
+ANSWER = {"jsonrpc": "2.0", "id": 7, "result": {}}
+QUESTION = {"jsonrpc": "2.0", "id": 7, "method": "roots/list"}
+
+
+def body(payload):
+    return json.dumps(payload).encode()
+
+
+class Clock:
+    now_ns = 100
+
+    def __call__(self):
+        return self.now_ns
+
+
+class Watching:
+    """A watcher that remembers what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def opened(self, exchange):
+        assert exchange.chunk_sinks == []
+        self.told.append(("opened", exchange.number))
+
+    def saw(self, exchange, batch, calls):
+        self.told.append(("saw", exchange.number, [str(message.kind) for message in batch], len(calls)))
+
+    def closed(self, exchange):
+        self.told.append(("closed", exchange.number))
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def registry(clock):
+    return ExchangeRegistry(clock)
+
+
+def ask(registry, flow, payload=CALL, recognition=MODERN, connection="c"):
+    return registry.open(flow, connection, recognition, b"" if payload is None else body(payload))
+
+
+def test_an_exchange_is_known_by_its_flow_while_it_runs(registry):
+    first, second = ask(registry, "f1"), ask(registry, "f2")
+    assert (first.number, second.number, registry.opened, len(registry)) == (1, 2, 2, 2)
+    assert registry.get("f1") is first
+    assert first.started_ns == 100
+    registry.close("f1")
+    assert registry.get("f1") is None
+    assert registry.get("unheard-of") is None
+    assert len(registry) == 1
+
+
+def test_an_exchange_knows_what_was_asked(registry):
+    exchange = ask(registry, "f", [CALL, {"jsonrpc": "2.0", "method": "notifications/initialized"}])
+    assert [message.method for message in exchange.asked] == ["tools/call", "notifications/initialized"]
+    assert [message.method for message in exchange.requests] == ["tools/call"]
+    assert [call.request.id for call in exchange.calls] == [7]
+    assert not exchange.listens
+    assert ask(registry, "g", {**CALL, "method": "subscriptions/listen"}).listens
+
+
+def test_an_exchange_without_a_body_asks_nothing(registry):
+    exchange = ask(registry, "f", None)
+    assert (exchange.asked, exchange.requests, exchange.calls, exchange.listens) == (None, [], [], False)
+
+
+def test_messages_know_their_exchange(registry):
+    context = ask(registry, "f", recognition=LEGACY).context(S2C)
+    assert (context.direction, context.transport) == (S2C, Transport.HTTP)
+    assert (context.session_id, context.exchange_id, context.stream_id) == ("s", 1, "f")
+
+
+def test_ids_count_within_the_session_or_else_within_the_exchange(registry):
+    assert ask(registry, "f", recognition=LEGACY).scope == "s"
+    assert ask(registry, "g").scope == "g"
+
+
+def test_a_session_that_the_response_opens_is_the_scope_only_of_what_was_not_asked(registry):
+    initialize, stream = ask(registry, "f"), ask(registry, "g", None)
+    for exchange in (initialize, stream):
+        exchange.settle(replace(MODERN, session_id="fresh"))
+        assert exchange.recognition.session_id == "fresh"
+    assert (initialize.scope, stream.scope) == ("f", "fresh")
+
+
+def test_settling_without_a_session_leaves_the_scope(registry):
+    stream = ask(registry, "g", None)
+    stream.settle(replace(MODERN, kind=RecognitionKind.NONE))
+    assert (stream.scope, stream.recognition.kind) == ("g", RecognitionKind.NONE)
+
+
+def test_a_body_answers_the_call(registry, clock):
+    exchange = ask(registry, "f")
+    clock.now_ns = 350
+    registry.see_body(exchange, body(ANSWER))
+    assert exchange.messages == 1
+    assert exchange.calls[0].answer.payload == ANSWER
+    assert exchange.calls[0].duration_ns == 250
+
+
+def test_an_empty_body_says_nothing(registry):
+    exchange = ask(registry, "f")
+    registry.see_body(exchange, b"")
+    assert (exchange.messages, exchange.calls[0].answer) == (0, None)
+
+
+def test_a_streams_batches_are_seen_through_the_exchanges_own_sink(registry):
+    exchange = ask(registry, "f")
+    (sink,) = exchange.batch_sinks
+    sink(MessageBatch.of_body(body(ANSWER), exchange.context(S2C), 0))
+    assert exchange.calls[0].answer is not None
+
+
+def test_equal_ids_of_two_exchanges_without_a_session_are_not_mixed_up(registry):
+    first, second = ask(registry, "f"), ask(registry, "g")
+    registry.see_body(second, body(ANSWER))
+    assert [exchange.calls[0].answer is not None for exchange in (first, second)] == [False, True]
+
+
+def test_an_answer_on_another_exchange_of_the_session_is_told(registry):
+    elsewhere = []
+    registry.when_answered_elsewhere = elsewhere.append
+    stream, post = ask(registry, "f", None, LEGACY), ask(registry, "g", recognition=LEGACY)
+    registry.see_body(stream, body(ANSWER))
+    assert elsewhere == post.calls
+    registry.see_body(post, body(ANSWER))
+    assert len(elsewhere) == 1
+
+
+def test_an_answer_on_its_own_exchange_is_not_told_as_one_elsewhere(registry):
+    elsewhere = []
+    registry.when_answered_elsewhere = elsewhere.append
+    registry.see_body(ask(registry, "f"), body(ANSWER))
+    assert elsewhere == []
+
+
+def test_without_anybody_to_tell_an_answer_elsewhere_is_no_harm(registry):
+    post, stream = ask(registry, "g", recognition=LEGACY), ask(registry, "f", None, LEGACY)
+    registry.see_body(stream, body(ANSWER))
+    assert post.calls[0].answer is not None
+
+
+def test_a_posted_answer_is_no_call_of_the_exchange_that_posted_it(registry):
+    stream = ask(registry, "f", None, LEGACY)
+    registry.see_body(stream, body(QUESTION))
+    post = ask(registry, "g", ANSWER, LEGACY)
+    assert post.calls == []
+
+
+def test_closing_twice_is_no_harm_and_closing_what_never_was_neither(registry):
+    ask(registry, "f")
+    for flow in ("f", "f", "unheard-of"):
+        registry.close(flow)
+    assert len(registry) == 0
+
+
+@pytest.mark.parametrize(("recognition", "answered"), [(MODERN, False), (LEGACY, True)], ids=["exchange", "session"])
+def test_an_exchanges_end_forgets_its_calls_and_a_sessions_calls_outlive_it(registry, recognition, answered):
+    ended = ask(registry, "f", recognition=recognition)
+    registry.close("f")
+    registry.see_body(ask(registry, "f", None, recognition), body(ANSWER))
+    assert (ended.calls[0].answer is not None) is answered
+
+
+def test_what_a_stream_counted_is_added_up_when_it_ends(registry):
+    for flow in ("f", "g"):
+        exchange = ask(registry, flow)
+        exchange.tap = StreamTap(SseFraming(exchange.context(S2C)), clock_ns=registry.clock_ns, on_failure=print)
+        exchange.tap(b"data: " + body(ANSWER) + b"\n\n")
+        exchange.tap(b"")
+        registry.close(flow)
+    assert (registry.metrics.chunks, registry.metrics.messages) == (2, 2)
+
+
+def test_a_connections_end_closes_what_ran_on_it(registry):
+    left = [ask(registry, "f"), ask(registry, "g")]
+    ask(registry, "h", connection="other")
+    assert registry.close_connection("c") == left
+    assert [registry.get(flow) is None for flow in "fgh"] == [True, True, False]
+    assert registry.close_connection("c") == []
+
+
+def test_watchers_are_told_of_everything_once(registry):
+    watching = Watching()
+    registry.watchers.append(watching)
+    stream, post = ask(registry, "f", None, LEGACY), ask(registry, "g", recognition=LEGACY)
+    registry.see_body(stream, body([{"jsonrpc": "2.0", "method": "notifications/message"}, ANSWER]))
+    for flow in ("g", "g", "f"):
+        registry.close(flow)
+    assert watching.told == [
+        ("opened", stream.number),
+        ("opened", post.number),
+        ("saw", post.number, ["request"], 1),
+        ("saw", stream.number, ["notification", "response"], 1),
+        ("closed", post.number),
+        ("closed", stream.number),
+    ]
