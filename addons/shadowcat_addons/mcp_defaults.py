@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 SILENT_STREAM_S = 86_400
 """A day: longer than an agent's working session, and still an end for connections that are truly dead."""
 
-WEB_COLUMNS = ("method", "status", "size", "time")
+FORWARD_COLUMNS = ["tls", "path", "icon", "comment", "method", "status", "size", "time"]
+REVERSE_COLUMNS = ["icon", "comment", "time", "size", "status", "method"]
+"""The last but for the icon grows, and stands at its right edge: what follows it should do so too."""
 
 
 class McpDefaults:
@@ -57,7 +59,7 @@ class McpDefaults:
         if reverse:
             wanted |= {"connection_strategy": "lazy", "keep_host_header": True}
         if "web_columns" in ctx.options:  # only mitmweb has it
-            wanted["web_columns"] = [*(() if reverse else ("tls", "path")), "icon", "comment", *WEB_COLUMNS]
+            wanted["web_columns"] = REVERSE_COLUMNS if reverse else FORWARD_COLUMNS
         changes = {name: value for name, value in wanted.items() if not ctx.options.has_changed(name)}
         if changes:
             logger.debug("shadowcat: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))
