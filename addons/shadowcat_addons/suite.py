@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from shadowcat_addons import http_stream
+from shadowcat_addons.console import Console
 from shadowcat_addons.live import Live
 from shadowcat_addons.mcp_defaults import McpDefaults
 from shadowcat_addons.recognise import Recognise
@@ -31,6 +32,7 @@ class Shadowcat:
             Recognise(self.registry),
             self.tape,
             self.live,
+            Console(self.registry),
             # Last: gives a stream its tap when all who watch have said so, and ends an exchange when all have seen it.
             Streams(self.registry),
             Views(),

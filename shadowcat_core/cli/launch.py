@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,9 +14,11 @@ from shadowcat_core.cli.mitmproxy_command import (
     Upstream,
     ca_certificate,
     mitmproxy_command,
+    options_in,
 )
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
+PRINTING = {"shadowcat_print": "true", "flow_detail": "0"}  # a line for each message, none for the flow around it
 
 
 def parsed[T](parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
@@ -80,26 +82,35 @@ def web(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mit
       shadowcat web --upstream http://127.0.0.1:3001/mcp
       shadowcat web --tape tapes -- --no-web-open-browser --web-port 9090
     """
-    launch("mitmweb", upstream, listen, tape, mitmproxy_args)
+    launch("mitmweb", upstream, listen, tape, mitmproxy_args, {})
 
 
 @launch_command
 def dump(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mitmproxy_args: tuple[str, ...]) -> None:
     """Watch or record MCP in the terminal: mitmdump with the suite.
 
+    Prints a line for each message as it passes, in place of mitmdump's lines for flows.
+
     \b
     Examples:
       shadowcat dump --upstream https://mcp.example.com/mcp --tape tapes
       shadowcat dump --listen 127.0.0.1:9000 -- --quiet
     """
-    launch("mitmdump", upstream, listen, tape, mitmproxy_args)
+    wants_quiet = not {"-q", "--quiet"}.isdisjoint(mitmproxy_args)
+    options = {} if wants_quiet or "shadowcat_print" in options_in(mitmproxy_args) else PRINTING
+    launch("mitmdump", upstream, listen, tape, mitmproxy_args, options)
 
 
 def launch(
-    program: Program, upstream: Upstream | None, listen: ListenAddress, tape: Path | None, extra: Sequence[str]
+    program: Program,
+    upstream: Upstream | None,
+    listen: ListenAddress,
+    tape: Path | None,
+    extra: Sequence[str],
+    options: Mapping[str, str],
 ) -> None:
     """Become the program: its signals, its terminal and its exit status are then its own."""
-    command = mitmproxy_command(program, listen=listen, upstream=upstream, tape=tape, extra=extra)
+    command = mitmproxy_command(program, listen=listen, upstream=upstream, tape=tape, options=options, extra=extra)
     if told := advice(upstream, listen, extra):
         complain(told)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted

@@ -2,10 +2,12 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -97,16 +99,31 @@ def mitmproxy_command(
     listen: ListenAddress,
     upstream: Upstream | None = None,
     tape: Path | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
     extra: Sequence[str] = (),
 ) -> list[str]:
-    """The whole command: without `upstream` a forward proxy; `extra` comes last, so it has the last word."""
+    """The whole command: without `upstream` a forward proxy; `extra` comes last and has the last word.
+
+    `options` are mitmproxy's own. It refuses one that is set twice, so those that `extra` sets are left to it.
+    """
     command = [str(find_program(program)), "-s", str(addon_script())]
     command += ["--listen-host", listen.host, "--listen-port", str(listen.port)]
     if upstream is not None:
         command += ["--mode", f"reverse:{upstream.origin}"]
     if tape is not None:
-        command += ["--set", f"shadowcat_tape={tape}"]
+        options = {**options, "shadowcat_tape": str(tape)}
+    chosen = options_in(extra)
+    for name, value in options.items():
+        if name not in chosen:
+            command += ["--set", f"{name}={value}"]
     return [*command, *extra]
+
+
+def options_in(arguments: Sequence[str]) -> set[str]:
+    """The names of the options that mitmproxy's arguments set with `--set`."""
+    settings = [after for before, after in pairwise(arguments) if before == "--set"]
+    settings += [argument.removeprefix("--set=") for argument in arguments if argument.startswith("--set=")]
+    return {setting.partition("=")[0] for setting in settings}
 
 
 def ca_certificate(extra: Sequence[str]) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,40 @@ def test_the_program_of_the_same_environment_starts_with_the_suite(
     ],
 )
 def test_options_become_mitmproxys_own(arguments: list[str], contains: list[str], started: list[list[str]]):
-    run("dump", *arguments)
+    run("web", *arguments)
     assert contains == [word for word in started[0] if word in contains]
 
 
 def test_a_forward_proxy_gets_no_mode_and_nothing_is_recorded_unasked(started: list[list[str]]):
-    run("dump")
+    run("web")
     assert not {"--mode", "--set"} & set(started[0])
+
+
+@pytest.mark.parametrize(
+    ("extra", "settings"),
+    [
+        ([], ["shadowcat_print=true", "flow_detail=0"]),
+        (["--set", "other=1", "~u mcp"], ["shadowcat_print=true", "flow_detail=0", "other=1"]),
+        (["--set", "flow_detail=2"], ["shadowcat_print=true", "flow_detail=2"]),
+        (["--flow-detail", "2"], ["shadowcat_print=true", "flow_detail=0"]),
+        (["--set", "shadowcat_print=false"], ["shadowcat_print=false"]),
+        (["--set=shadowcat_print=false"], []),
+        (["-q"], []),
+        (["--quiet"], []),
+    ],
+)
+def test_dump_prints_messages_in_place_of_flows_unless_told_otherwise(
+    extra: list[str], settings: list[str], started: list[list[str]]
+):
+    run("dump", "--", *extra)
+    (argv,) = started
+    assert [after for before, after in pairwise(argv) if before == "--set"] == settings
+    assert argv[len(argv) - len(extra) :] == extra
+
+
+def test_an_option_that_is_set_after_the_dashes_is_not_set_twice(started: list[list[str]]):
+    run("web", "--tape", "ours", "--", "--set", "shadowcat_tape=theirs")
+    assert [word for word in started[0] if "shadowcat_tape" in word] == ["shadowcat_tape=theirs"]
 
 
 def test_everything_after_the_dashes_comes_last_and_unchanged(started: list[list[str]]):

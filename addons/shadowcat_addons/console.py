@@ -1,0 +1,175 @@
+"""Prints each MCP message as it passes, one line, to the standard output of mitmdump (option `shadowcat_print`).
+
+08:46:13.207 → tools/call #7 echo {"text":"hi"}
+08:46:13.219 ← result #7 tools/call echo hi [12 ms]
+
+A message is noted when it passes and put into words up to `DELAY_S` later: what waits on the wire goes first, and a
+burst costs one write. Switched off, the addon hears of nothing.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TextIO
+
+import click
+from mitmproxy import ctx
+from mitmproxy.addonmanager import Loader
+
+from shadowcat_core.correlation import Call
+from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.messages import Message, MessageBatch
+from shadowcat_core.summary import ended_unsaid, summary
+from shadowcat_core.transcript import ARROWS, COLOURS, duration_text, is_failure, title, words
+
+DELAY_S = 0.02
+"""Shorter than a person can notice, long enough for a burst to be written at once."""
+
+CONNECTIONS = logging.getLogger("mitmproxy.proxy.server")
+"""Says who connected and disconnected, which is noise between messages."""
+
+
+class _Line(NamedTuple):
+    """What is to be printed: a message, with the request it answers and how long that took, or a remark."""
+
+    at_ns: int
+    message: Message | None
+    answers: Message | None = None
+    duration_ns: int | None = None
+    remark: str = ""
+
+
+class Console:
+    """Watches the registry while the option is on."""
+
+    def __init__(
+        self,
+        registry: ExchangeRegistry,
+        *,
+        out: TextIO | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC).astimezone(),
+    ) -> None:
+        self._registry = registry
+        self._out = out
+        self._now = now
+        self._lines: list[_Line] = []
+        self._behind: dict[Exchange, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option(
+            "shadowcat_print", bool, False, "Print each MCP message as it passes, one line (mitmdump and mitmweb)."
+        )
+
+    def configure(self, updated: AbstractSet[str]) -> None:
+        if not updated & {"shadowcat_print", "termlog_verbosity"}:
+            return
+        # The full-screen program `mitmproxy` has options of that name, and a screen that lines would spoil.
+        wanted = ctx.options.shadowcat_print and "console_layout" not in ctx.options
+        self._watch(wanted=wanted)
+        quiet = wanted and ctx.options.termlog_verbosity == "info"
+        CONNECTIONS.setLevel(logging.WARNING if quiet else logging.NOTSET)
+
+    def done(self) -> None:
+        self._print()
+        self._watch(wanted=False)
+        CONNECTIONS.setLevel(logging.NOTSET)
+
+    def _watch(self, *, wanted: bool) -> None:
+        if wanted is not (self in self._registry.watchers):
+            (self._registry.watchers.append if wanted else self._registry.watchers.remove)(self)
+
+    def opened(self, exchange: Exchange) -> None:
+        # The messages of a stream are seen when its tap catches up: soon after each chunk has passed.
+        exchange.chunk_sinks.append(lambda _at_ns, _chunk: self._print_soon(exchange))
+
+    def saw(self, exchange: Exchange, batch: MessageBatch, calls: list[Call]) -> None:
+        recognition = exchange.recognition
+        if not recognition.is_mcp:
+            return
+        answered = {id(call.answer): call for call in calls if call.answer is not None}
+        for message in batch:
+            call = answered.get(id(message))
+            if recognition.endpoint is not None and message.raw == recognition.endpoint.encode():
+                continue  # how a stream of HTTP+SSE begins: no message
+            if call is None:
+                self._lines.append(_Line(message.at_ns, message))
+            else:
+                self._lines.append(_Line(message.at_ns, message, call.request, call.duration_ns))
+        self._print_soon(exchange)
+
+    def closed(self, exchange: Exchange) -> None:
+        if exchange.recognition.is_mcp and ended_unsaid(exchange):
+            now_ns = self._registry.clock_ns()
+            self._lines.append(_Line(now_ns, None, remark=summary(exchange, now_ns)))
+            self._print_soon(exchange)
+
+    def _print_soon(self, exchange: Exchange) -> None:
+        self._behind[exchange] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._print)
+
+    def _print(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for exchange in list(self._behind):
+            if exchange.tap is not None:
+                exchange.tap.catch_up()
+        # Catching up has added lines; they are printed now, and nothing is behind any more.
+        self._behind.clear()
+        self._timer = None
+        lines, self._lines = self._lines, []
+        lines.sort(key=lambda line: line.at_ns)
+        out = self._out or sys.stdout
+        now, now_ns = self._now(), self._registry.clock_ns()
+        paint = _coloured if out.isatty() and not os.environ.get("NO_COLOR") else _plain
+        text = "".join(
+            f"{paint(_time_of_day(now - timedelta(microseconds=(now_ns - line.at_ns) / 1000)), dim=True)} "
+            f"{_remark(line, paint) if line.message is None else _said(line.message, line, paint)}\n"
+            for line in lines
+        )
+        encoding = out.encoding or "utf-8"
+        try:
+            out.write(text.encode(encoding, "replace").decode(encoding))
+            out.flush()
+        except OSError:  # whoever read it is gone; the traffic goes on
+            self._watch(wanted=False)
+
+
+type _Paint = Callable[..., str]
+
+
+def _coloured(text: str, **style: str | bool | None) -> str:
+    return click.style(text, **style) if text else ""  # type: ignore[arg-type] # click names each style
+
+
+def _plain(text: str, **_style: str | bool | None) -> str:
+    return text
+
+
+def _time_of_day(at: datetime) -> str:
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
+
+
+def _remark(line: _Line, paint: _Paint) -> str:
+    return paint(f"· {line.remark}", fg="red")
+
+
+def _said(message: Message, line: _Line, paint: _Paint) -> str:
+    answers = None if line.answers is None else title(line.answers)
+    what, number, about, gist = words(message, answers=answers)
+    failed = is_failure(message) or message.kind is Kind.INVALID
+    colour = "red" if failed else COLOURS[message.kind]
+    parts = (
+        paint(f"{ARROWS[message.direction]} {what}", fg=colour),
+        paint(number, dim=True),
+        paint(about, bold=True),
+        paint(gist, fg="red" if failed else None),
+        "" if line.duration_ns is None else paint(f"[{duration_text(line.duration_ns)}]", dim=True),
+    )
+    return " ".join(part for part in parts if part)
