@@ -18,10 +18,9 @@ from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from benches.figures import Figure
-from benches.report import figure_row, machine
+from benches.report import figure_row, machine, verdict_table
 
 BENCHES = ("sse", "messages", "tap", "recorder", "proxy")
 PACKAGES = ("mitmproxy", "orjson", "httpx-sse")
@@ -57,10 +56,7 @@ def write_json(path: Path, found: Found, *, quick: bool) -> None:
 
 
 def print_summary(console: Console, found: Found, crashed: Sequence[str], elapsed_s: float) -> None:
-    table = Table("bench", "figure", title=machine(*PACKAGES), title_justify="left", title_style="")
-    table.add_column("measured", justify="right")
-    table.add_column("budget", justify="right")
-    table.add_column("")
+    table = verdict_table(machine(*PACKAGES), "bench", "figure")
     for name, figures in found.items():
         promised = [figure for figure in figures if figure.budget is not None]
         for figure in promised:

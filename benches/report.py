@@ -50,20 +50,22 @@ def budget_text(figure: Figure) -> str:
     return f"{'≤' if figure.better == 'lower' else '≥'} {number(figure.budget)} {figure.unit}"
 
 
-def figure_table(title: str, figures: Sequence[Figure], columns: Sequence[str] = ("figure",)) -> Table:
-    """An empty-handed table for figures: its first columns are named, then come measured, budget and verdict."""
-    table = Table(*columns, title=title, title_justify="left")
-    table.add_column("measured", justify="right")
-    table.add_column("budget", justify="right")
-    table.add_column("")
-    for figure in figures:
-        table.add_row(*figure_row(figure))
-    return table
-
-
 def figure_row(figure: Figure) -> tuple[str, str, str, str]:
+    """Name, measured, budget and verdict, for a table that `verdict_table` began."""
     return figure.name, f"{number(figure.value)} {figure.unit}", budget_text(figure), MET[figure.met]
 
 
+def verdict_table(title: str, *columns: str) -> Table:
+    """A table whose named columns are followed by measured, budget and verdict."""
+    table = Table(*columns, title=title, title_justify="left", title_style="")
+    table.add_column("measured", justify="right")
+    table.add_column("budget", justify="right")
+    table.add_column("")
+    return table
+
+
 def print_figures(console: Console, title: str, figures: Sequence[Figure]) -> None:
-    console.print(figure_table(title, figures))
+    table = verdict_table(title, "figure")
+    for figure in figures:
+        table.add_row(*figure_row(figure))
+    console.print(table)
