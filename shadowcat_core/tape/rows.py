@@ -87,8 +87,9 @@ class Row:
 class RowReader:
     """Follows the calls of a tape through its messages, given in order; holds the unanswered requests."""
 
-    def __init__(self) -> None:
-        self._calls = Correlator()
+    def __init__(self, *, max_calls: int = MAX_OPEN_CALLS) -> None:
+        self._max_calls = int(max_calls)
+        self._calls = Correlator(max_calls=max_calls)
         # Exchanges whose request knew no session. Their answers may name one, which the request opened.
         self._sessionless: dict[int | None, None] = {}
 
@@ -103,7 +104,7 @@ class RowReader:
             return message.session_id
         if message.direction is Direction.CLIENT_TO_SERVER:
             self._sessionless[number] = None
-            if len(self._sessionless) > MAX_OPEN_CALLS:
+            if len(self._sessionless) > self._max_calls:
                 del self._sessionless[next(iter(self._sessionless))]
         return number
 
