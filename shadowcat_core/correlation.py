@@ -2,11 +2,11 @@
 
 An id is unique only among the open requests of one sender, so a call is known by its scope (a session; where there is
 none, the exchange or the connection), the direction of its request and its id: the client's 1, the server's 1 and
-"1" are three calls. Progress finds its call by token, a cancellation by the request's id, and the next round of a call
+"1" are three calls. A cancellation finds its call by the request's id, and the next round of a call
 that needed input (MRTR: a new id, the same `requestState`) by method, target and state.
 
 Routes by hints, as it decides nothing. No I/O; times are the messages' own.
-Source: MCP, "Cancellation", "Progress", and 2026-07-28, "Multi round-trip requests" (SEP-2322).
+Source: MCP, "Cancellation", and 2026-07-28, "Multi round-trip requests" (SEP-2322).
 """
 
 from collections.abc import Hashable
@@ -19,13 +19,11 @@ from shadowcat_core.limits import MAX_OPEN_CALLS
 from shadowcat_core.mcp import Direction
 from shadowcat_core.messages import Message, MessageBatch
 
-_PROGRESS: Final = "notifications/progress"
 _CANCELLED: Final = "notifications/cancelled"
 _CALL_KINDS: Final = frozenset({Kind.REQUEST, Kind.RESPONSE, Kind.ERROR})
-_NOTIFICATIONS: Final = frozenset({_PROGRESS, _CANCELLED})
-_WITHOUT_PROGRESS: Final = frozenset({_CANCELLED})
+_NOTIFICATIONS: Final = frozenset({_CANCELLED})
 
-type Key = tuple[Hashable, Direction, JsonRpcId]  # scope, direction of the request, its id (or its progress token)
+type Key = tuple[Hashable, Direction, JsonRpcId]  # scope, direction of the request, its id
 
 
 @dataclass(slots=True, eq=False)
@@ -39,13 +37,10 @@ class Call:
     key: Key
     request: Message
     answer: Message | None = None
-    progress: int = 0
-    """How many progress notifications came."""
     cancelled_ns: int | None = None
     """When the sender of the request gave it up."""
     round: int = 1
     first: "Call" = field(init=False, repr=False)
-    token: Key | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.first = self
@@ -64,7 +59,6 @@ class Correlator:
         """Calls given up before their answer or next round: the oldest beyond the limit, or one whose id came again."""
         self._max_calls = int(max_calls)
         self._calls: dict[Key, Call] = {}  # the oldest first, like the rounds
-        self._tokens: dict[Key, Call] = {}
         self._scopes: dict[Hashable, dict[Key, Call]] = {}
         self._rounds: dict[tuple[str | None, str | None, str], Call] = {}  # by method, target and state
 
@@ -83,8 +77,6 @@ class Correlator:
                 return self._ask(Call((scope, message.direction, request_id), message))
             case Kind.RESPONSE | Kind.ERROR if request_id is not None:
                 return self._answer(message, (scope, message.direction.opposite, request_id))
-            case Kind.NOTIFICATION if method == _PROGRESS and self._tokens:
-                return self._progress(message, scope)
             case Kind.NOTIFICATION if method == _CANCELLED:
                 return self._cancel(message, scope)
             case _:
@@ -93,7 +85,7 @@ class Correlator:
     def see_batch(self, batch: MessageBatch, scope: Hashable) -> list[Call]:
         """Take note of a batch's messages, without an object for those that cannot belong to a call."""
         found = dict(batch.where(kinds=_CALL_KINDS))
-        found.update(batch.where(methods=_NOTIFICATIONS if self._tokens else _WITHOUT_PROGRESS))
+        found.update(batch.where(methods=_NOTIFICATIONS))
         calls = [self.see(found[position], scope) for position in sorted(found)]
         return [call for call in calls if call is not None]
 
@@ -110,12 +102,6 @@ class Correlator:
         message = call.request
         if message.raw.find(b"requestState") >= 0:
             self._continue(call)
-        if message.raw.find(b"progressToken") >= 0:
-            token = mcp.progress_token(_payload(message))
-            if token is not None:
-                scope, direction, _ = call.key
-                call.token = (scope, direction, token)
-                self._tokens[call.token] = call
         self._calls[call.key] = self._scopes.setdefault(call.key[0], {})[call.key] = call
         if len(self._calls) > self._max_calls:
             self._give_up(next(iter(self._calls.values())))
@@ -143,13 +129,6 @@ class Correlator:
                 self.forgotten += 1
         return call
 
-    def _progress(self, message: Message, scope: Hashable) -> Call | None:
-        token = mcp.progress_token(_payload(message))
-        call = None if token is None else self._tokens.get((scope, message.direction.opposite, token))
-        if call is not None:
-            call.progress += 1
-        return call
-
     def _cancel(self, message: Message, scope: Hashable) -> Call | None:
         request_id = mcp.cancelled_id(_payload(message))
         call = None if request_id is None else self._calls.get((scope, message.direction, request_id))
@@ -169,8 +148,6 @@ class Correlator:
         del self._scopes[scope][call.key]
         if not self._scopes[scope]:
             del self._scopes[scope]
-        if call.token is not None and self._tokens.get(call.token) is call:
-            del self._tokens[call.token]
 
 
 def _payload(message: Message) -> Json:

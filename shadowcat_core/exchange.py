@@ -3,7 +3,9 @@
 `ExchangeRegistry` is what the mitmproxy addons share: one looks up what another has recognised, by mitmproxy's flow id.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from shadowcat_core.correlation import Call, Correlator
@@ -13,25 +15,28 @@ from shadowcat_core.messages import Message, MessageBatch, MessageContext
 from shadowcat_core.stream import BatchSink, ChunkSink, Clock, StreamMetrics, StreamTap
 
 LISTEN_METHOD = "subscriptions/listen"
+_LISTEN_LITERALS = (b"subscriptions/listen", b"subscriptions\\/listen")  # as JSON may write it
+_MAX_WAITING = 512
+"""Readings that wait before the next exchange's turn does them: half a second's worth on a busy proxy."""
 
 
 class Exchange:
     """One HTTP request and its response, from the request's end to the response's."""
 
     def __init__(
-        self, number: int, flow_id: str, connection_id: str, recognition: Recognition, started_ns: int
+        self, number: int, flow_id: str, recognition: Recognition, body: bytes = b"", started_ns: int = 0
     ) -> None:
+        """Make the exchange of a complete request. `body` is the request's, without its content coding."""
         self.number = number
         self.flow_id = flow_id
-        self.connection_id = connection_id
         self.recognition = recognition
         self.started_ns = started_ns
         self.scope = recognition.session_id or flow_id
         """Within what JSON-RPC ids are unique: the session, or where there is none this exchange alone."""
-        self.asked: MessageBatch | None = None
-        """The messages of the request's body."""
+        self.resumes = False
+        """True when the client resumes a stream (`Last-Event-ID`)."""
         self.calls: list[Call] = []
-        """The requests among them, answered or not, on this exchange or on another."""
+        """The requests that it asked, answered or not, on this exchange or on another."""
         self.messages = 0
         """How many messages the response has brought."""
         self.tap: StreamTap | None = None
@@ -47,22 +52,29 @@ class Exchange:
         """Chunk sinks see a chunk before it passes, not after: the tape's standard mode."""
         self.on_tape = False
         self.answered_by_us = False
+        self._body = body
+
+    @cached_property
+    def asked(self) -> MessageBatch:
+        """The messages of the request's body, read when first asked for."""
+        return MessageBatch.of_body(self._body, self.context(Direction.CLIENT_TO_SERVER), self.started_ns)
+
+    @cached_property
+    def requests(self) -> Sequence[Message]:
+        """What was asked and wants an answer."""
+        return [message for message in self.asked if message.kind is Kind.REQUEST]
+
+    @cached_property
+    def listens(self) -> bool:
+        """True for a modern client's subscription, whose answer streams whatever its content type."""
+        may_listen = any(literal in self._body for literal in _LISTEN_LITERALS)
+        return may_listen and any(message.method == LISTEN_METHOD for message in self.requests)
 
     def settle(self, recognition: Recognition) -> None:
         """Take note of what the response told about the exchange, such as the session that it opened."""
         self.recognition = recognition
-        if self.asked is None and recognition.session_id is not None:
+        if not self._body and recognition.session_id is not None:
             self.scope = recognition.session_id
-
-    @property
-    def requests(self) -> list[Message]:
-        """What was asked and wants an answer."""
-        return [] if self.asked is None else [message for message in self.asked if message.kind is Kind.REQUEST]
-
-    @property
-    def listens(self) -> bool:
-        """True for a modern client's subscription, whose answer streams whatever its content type."""
-        return any(message.method == LISTEN_METHOD for message in self.requests)
 
     def context(self, direction: Direction) -> MessageContext:
         """What the messages of this exchange in one direction have in common."""
@@ -76,11 +88,7 @@ class Exchange:
 
 
 class Watcher(Protocol):
-    """Learns of exchanges and their messages as the registry does. It is on the wire's path: it must not wait."""
-
-    def opened(self, exchange: Exchange) -> None:
-        """An exchange begins; its sinks can be added to."""
-        ...
+    """Learns of messages and ends of exchanges in order, when the registry catches up."""
 
     def saw(self, exchange: Exchange, batch: MessageBatch, calls: list[Call]) -> None:
         """Messages passed, in either direction; `calls` are those that they begin, answer, advance or cancel."""
@@ -92,7 +100,11 @@ class Watcher(Protocol):
 
 
 class ExchangeRegistry:
-    """The exchanges that are running now, and the calls they carry."""
+    """The exchanges that are running now, and the calls they carry.
+
+    What is not needed before the bytes pass is put off, in order, until somebody wants to know (`catch_up`): reading
+    bodies, matching answers with their requests, telling the watchers.
+    """
 
     def __init__(self, clock_ns: Clock) -> None:
         self.clock_ns = clock_ns
@@ -105,6 +117,8 @@ class ExchangeRegistry:
         self.watchers: list[Watcher] = []
         self._correlator = Correlator()
         self._running: dict[str, Exchange] = {}
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._catching_up = False
 
     def __len__(self) -> int:
         return len(self._running)
@@ -113,24 +127,39 @@ class ExchangeRegistry:
         """The running exchange of a flow; None when the flow is not one of ours."""
         return self._running.get(flow_id)
 
-    def open(self, flow_id: str, connection_id: str, recognition: Recognition, body: bytes) -> Exchange:
-        """Begin an exchange whose request is complete."""
+    def open(self, flow_id: str, recognition: Recognition, body: bytes) -> Exchange:
+        """Begin an exchange whose request is complete; `body` is the request's, without its content coding."""
         self.opened += 1
-        exchange = Exchange(self.opened, flow_id, connection_id, recognition, self.clock_ns())
+        exchange = Exchange(self.opened, flow_id, recognition, body, self.clock_ns())
         self._running[flow_id] = exchange
-        for watcher in self.watchers:
-            watcher.opened(exchange)
         if body:
-            context = exchange.context(Direction.CLIENT_TO_SERVER)
-            exchange.asked = MessageBatch.of_body(body, context, exchange.started_ns)
-            seen = self._see(exchange, exchange.asked)
-            # A posted answer belongs to a call of the server's.
-            exchange.calls = [call for call in seen if call.request.exchange_id == exchange.number]
+            self.later(lambda: self._see_request(exchange))
         exchange.batch_sinks.append(lambda batch: self.see_answer(exchange, batch))
         return exchange
 
+    def later(self, reading: Callable[[], object]) -> None:
+        """Put something off until the next `catch_up`, after all that was put off before it."""
+        self._waiting.append(reading)
+        if len(self._waiting) > _MAX_WAITING:
+            self.catch_up()
+
+    def catch_up(self, until_ns: int | None = None) -> bool:
+        """Do what was put off; with `until_ns`, only up to that time. True when nothing is left."""
+        if self._catching_up:  # one that is done wants to know: all before it are done already
+            return False
+        self._catching_up = True
+        try:
+            while self._waiting:
+                self._waiting.popleft()()
+                if until_ns is not None and self.clock_ns() >= until_ns:
+                    break
+        finally:
+            self._catching_up = False
+        return not self._waiting
+
     def see_answer(self, exchange: Exchange, batch: MessageBatch) -> None:
         """Take note of messages in an exchange's response."""
+        self.catch_up()  # what was asked before comes before its answer
         exchange.messages += len(batch)
         for call in self._see(exchange, batch):
             if call.answer is not None and call.request.exchange_id != exchange.number:
@@ -140,26 +169,27 @@ class ExchangeRegistry:
         """Take note of a response that came in one piece."""
         if body:
             context = exchange.context(Direction.SERVER_TO_CLIENT)
-            self.see_answer(exchange, MessageBatch.of_body(body, context, self.clock_ns()))
+            at_ns = exchange.ended_ns or self.clock_ns()
+            self.see_answer(exchange, MessageBatch.of_body(body, context, at_ns))
 
     def close(self, flow_id: str) -> None:
         """End an exchange; ending it twice is no harm."""
         exchange = self._running.pop(flow_id, None)
-        if exchange is None:
-            return
-        if exchange.tap is not None:
-            self.metrics.merge(exchange.tap.metrics)
-        if exchange.scope == flow_id:
-            self._correlator.forget(flow_id)
+        if exchange is not None:
+            if exchange.tap is not None:
+                self.metrics.merge(exchange.tap.metrics)
+            self.later(lambda: self._forget(exchange))
+
+    def _see_request(self, exchange: Exchange) -> None:
+        seen = self._see(exchange, exchange.asked)
+        # A posted answer belongs to a call of the server's.
+        exchange.calls = [call for call in seen if call.request.exchange_id == exchange.number]
+
+    def _forget(self, exchange: Exchange) -> None:
+        if exchange.scope == exchange.flow_id:
+            self._correlator.forget(exchange.flow_id)
         for watcher in self.watchers:
             watcher.closed(exchange)
-
-    def close_connection(self, connection_id: str) -> list[Exchange]:
-        """End what a client's connection left behind, and give it."""
-        left = [exchange for exchange in self._running.values() if exchange.connection_id == connection_id]
-        for exchange in left:
-            self.close(exchange.flow_id)
-        return left
 
     def _see(self, exchange: Exchange, batch: MessageBatch) -> list[Call]:
         calls = self._correlator.see_batch(batch, exchange.scope)

@@ -16,7 +16,9 @@ class KeptBody:
 
         A coded body (gzip …) can only be read from its beginning, so its tail is of no use.
         """
-        self._head: list[tuple[int, bytes]] = []
+        self._head: list[bytes] = []
+        self._head_times: list[list[int]] = []
+        self._head_bytes = 0
         self._head_room = max_bytes // 2 if keep_tail else max_bytes
         self._tail: deque[tuple[int, bytes]] = deque()
         self._tail_room = max_bytes - self._head_room
@@ -28,7 +30,9 @@ class KeptBody:
         """Keep a chunk, whole or not at all: the copy is cut only where chunks were."""
         cost = len(chunk) + CHUNK_OVERHEAD_BYTES
         if not self._head_is_full and cost <= self._head_room:
-            self._head.append((at_us, chunk))
+            self._head.append(chunk)
+            self._head_bytes += len(chunk)
+            self._head_times.append([self._head_bytes, at_us])
             self._head_room -= cost
             return
         self._head_is_full = True
@@ -39,25 +43,30 @@ class KeptBody:
             self._tail_room += len(dropped) + CHUNK_OVERHEAD_BYTES
             self.dropped_bytes += len(dropped)
 
-    def _pieces(self) -> list[tuple[int, bytes]]:
-        if not self.dropped_bytes:
-            return [*self._head, *self._tail]
-        if not self._keep_tail:
-            return self._head
-        resumed_us = self._tail[0][0] if self._tail else 0
-        # The blank lines end whatever frame the cut went through.
-        said = b"\n\n: shadowcat: %d bytes of this stream are not kept here\n\n" % self.dropped_bytes
-        return [*self._head, (resumed_us, said), *self._tail]
-
     def content(self) -> bytes:
-        """The copy as it stands."""
-        return b"".join([chunk for _, chunk in self._pieces()])
+        """The copy as it stands. While all of the body is kept it is held once, by the caller and here together."""
+        if len(self._head) > 1:
+            self._head = [b"".join(self._head)]
+        tail = [chunk for _, chunk in self._tail]
+        if not tail and not self._said:
+            return self._head[0] if self._head else b""
+        return b"".join([*self._head, self._said, *tail])
 
     def times(self) -> list[list[int]]:
         """For each kept chunk, in order: [its end's offset in `content()`, when it came in µs]."""
-        times: list[list[int]] = []
-        end = 0
-        for at_us, chunk in self._pieces():
+        times = list(self._head_times)
+        end = self._head_bytes
+        if self._said:
+            end += len(self._said)
+            times.append([end, self._tail[0][0] if self._tail else 0])
+        for at_us, chunk in self._tail:
             end += len(chunk)
             times.append([end, at_us])
         return times
+
+    @property
+    def _said(self) -> bytes:
+        """What stands in the copy for the bytes that do not; the blank lines end whatever frame the cut went through."""
+        if not self.dropped_bytes or not self._keep_tail:
+            return b""
+        return b"\n\n: shadowcat: %d bytes of this stream are not kept here\n\n" % self.dropped_bytes

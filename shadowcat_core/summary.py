@@ -29,6 +29,21 @@ def summary(exchange: Exchange, now_ns: int) -> str:
     return " · ".join(parts)
 
 
+def labels(exchange: Exchange) -> dict[str, str]:
+    """What is known of an exchange, as names and texts that mitmproxy's filters and flow files can hold."""
+    recognition = exchange.recognition
+    known = {
+        "mcp.kind": recognition.kind if recognition.is_mcp else None,
+        "mcp.era": recognition.era,
+        "mcp.version": recognition.protocol_version,
+        "mcp.session": recognition.session_id,
+        "mcp.method": " ".join(message.method for message in exchange.asked if message.method),
+        "mcp.target": " ".join(message.target for message in exchange.requests if message.target),
+        "mcp.id": " ".join(str(message.id) for message in exchange.requests),
+    }
+    return {name: str(text) for name, text in known.items() if text}
+
+
 def exchange_failed(exchange: Exchange) -> bool:
     """Say whether an exchange failed: an error, a tool's own failure, or an HTTP status that is one."""
     if any(is_failure(answer) for answer in _answers(exchange)):
@@ -55,7 +70,7 @@ def _unread_bytes(exchange: Exchange) -> int:
 
 
 def _asked(exchange: Exchange) -> str:
-    asked = list(exchange.asked or ())
+    asked = list(exchange.asked)
     if not asked:
         return _STREAMS.get(exchange.recognition.kind, "event stream")
     words = _name(asked[0])

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TextIO
 
 import click
-from mitmproxy import ctx
+from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 
 from shadowcat_core.correlation import Call
@@ -80,13 +80,26 @@ class Console:
         self._watch(wanted=False)
         CONNECTIONS.setLevel(logging.NOTSET)
 
+    @property
+    def _is_on(self) -> bool:
+        return self in self._registry.watchers
+
     def _watch(self, *, wanted: bool) -> None:
-        if wanted is not (self in self._registry.watchers):
+        if wanted is not self._is_on:
             (self._registry.watchers.append if wanted else self._registry.watchers.remove)(self)
 
-    def opened(self, exchange: Exchange) -> None:
-        # The messages of a stream are seen when its tap catches up: soon after each chunk has passed.
-        exchange.chunk_sinks.append(lambda _at_ns, _chunk: self._print_soon(exchange))
+    def opened(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
+        if self._is_on:
+            # The messages of a stream are seen when its tap catches up: soon after each chunk has passed.
+            exchange.chunk_sinks.append(lambda _at_ns, _chunk: self._print_soon(exchange))
+            self._print_soon(exchange)
+
+    def answering(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """Nothing is printed for a head."""
+
+    def ended(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
+        if self._is_on:
+            self._print_soon(exchange)
 
     def saw(self, exchange: Exchange, batch: MessageBatch, calls: list[Call]) -> None:
         recognition = exchange.recognition
@@ -117,6 +130,7 @@ class Console:
     def _print(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._registry.catch_up()
         for exchange in list(self._behind):
             if exchange.tap is not None:
                 exchange.tap.catch_up()

@@ -1,17 +1,17 @@
-"""Keeps mitmproxy's user interfaces up to date while a stream runs: body, comment, labels and marks.
+"""Keeps mitmproxy's user interfaces up to date: body, comment, labels and marks of each exchange, while it runs.
 
-Updates are throttled (`shadowcat_live_ms`), together for all streams, and the kept bodies are bounded
-(`shadowcat_live_bytes`).
+What people see is put together a few times a second (`shadowcat_live_ms`), for all exchanges in one go and off the
+wire's path, a few milliseconds at a time; the kept bodies are bounded (`shadowcat_live_bytes`). Where labels and
+comments are part of an answer to be given now, as for a filter that intercepts or a flow that is written to a file,
+they are put together at once.
 """
 
 import asyncio
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
-from mitmproxy import connection, ctx, exceptions, http
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
-from mitmproxy.proxy.mode_specs import ReverseMode
 
 from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
@@ -19,23 +19,64 @@ from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.kept_body import KeptBody
 from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_ACCEPTED_EXCHANGES, MAX_KEPT_BODY_BYTES
 from shadowcat_core.mcp import is_json
-from shadowcat_core.summary import exchange_failed, summary
+from shadowcat_core.summary import exchange_failed, labels, summary
 
 ACCEPTED = 202
 FAILED_MARK = ":red_circle:"
 TIMES_KEY = "shadowcat.times"
 """Flow metadata that the content views read: [end offset in the body, arrival in µs] for each kept chunk."""
+SLICE_NS = 3_000_000
+"""How long putting together may take before the wire gets its turn again."""
+VIEWS_AT_A_TIME = 16
+ASKED_AT_ONCE = ("intercept", "save_stream_file", "hardump", "dumper_filter")
+"""mitmproxy options that read a flow's labels or comment in the hook of the request or response itself."""
 
 
-@dataclass(slots=True)
 class _View:
     """What people see of one exchange."""
 
-    flow: http.HTTPFlow
-    exchange: Exchange
-    kept: KeptBody | None = None
-    dirty: bool = False
-    comment: str = ""
+    __slots__ = ("_comment", "_kept", "_live", "dirty", "ended", "exchange", "flow")
+
+    def __init__(self, live: "Live", exchange: Exchange, flow: http.HTTPFlow) -> None:
+        self._live = live
+        self.exchange = exchange
+        self.flow = flow
+        self.dirty = False
+        self.ended = False
+        self._kept: KeptBody | None = None
+        self._comment = flow.comment
+
+    def see(self, at_ns: int, chunk: bytes) -> None:
+        """Keep a chunk that passed; a chunk sink."""
+        if self._kept is None:
+            coded = self.flow.response is not None and "content-encoding" in self.flow.response.headers
+            self._kept = KeptBody(ctx.options.shadowcat_live_bytes, keep_tail=not coded)
+        self._kept.add((at_ns - self.exchange.started_ns) // 1000, chunk)
+        if not self.dirty:
+            self._live.update_soon(self)
+
+    def show_body(self) -> None:
+        """Put what is kept of a streamed body where mitmproxy looks for bodies."""
+        if self._kept is not None and self.flow.response is not None and ctx.options.shadowcat_live_bytes:
+            self.flow.response.data.content = self._kept.content()
+            self.flow.metadata[TIMES_KEY] = self._kept.times()
+
+    def whole_body(self) -> bytes:
+        """The response's body without its coding, when it is one piece and may be a message; else nothing."""
+        tap, response = self.exchange.tap, self.flow.response
+        streamed_in_part = tap is not None and (tap.has_framing or self._kept is None or self._kept.dropped_bytes > 0)
+        if response is None or not response.raw_content or streamed_in_part or not may_be_message(response):
+            return b""
+        return decoded_body(response.raw_content, response.headers.get("content-encoding", "")) or b""
+
+    def tell(self, now_ns: int) -> None:
+        """Bring comment, labels and mark up to date; a comment of the user's own stays."""
+        flow = self.flow
+        flow.metadata.update(labels(self.exchange))
+        if flow.comment == self._comment:
+            flow.comment = self._comment = summary(self.exchange, now_ns)
+        if exchange_failed(self.exchange):
+            flow.marked = flow.marked or FAILED_MARK
 
 
 class Live:
@@ -43,9 +84,10 @@ class Live:
 
     def __init__(self, registry: ExchangeRegistry) -> None:
         self._registry = registry
-        self._views: dict[str, _View] = {}
+        self._views: dict[int, _View] = {}
         self._dirty: list[_View] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._at_once = False
         # Exchanges that are over while their answers come on another stream, by number, the oldest first.
         self._accepted: dict[int, _View] = {}
         registry.when_answered_elsewhere = self._answered_elsewhere
@@ -62,112 +104,85 @@ class Live:
         )
 
     def configure(self, _updated: AbstractSet[str]) -> None:
-        if ctx.options.shadowcat_live_bytes and ctx.options.shadowcat_live_bytes < CHUNK_OVERHEAD_BYTES * 10:
+        options = ctx.options
+        if options.shadowcat_live_bytes and options.shadowcat_live_bytes < CHUNK_OVERHEAD_BYTES * 10:
             raise exceptions.OptionsError(f"shadowcat_live_bytes must be 0 or at least {CHUNK_OVERHEAD_BYTES * 10}")
-        if ctx.options.shadowcat_live_ms < 10:
+        if options.shadowcat_live_ms < 10:
             raise exceptions.OptionsError("shadowcat_live_ms must be at least 10")
-
-    def request(self, flow: http.HTTPFlow) -> None:
-        if (exchange := self._registry.get(flow.id)) is not None:
-            self._tell(self._view(flow, exchange))
-        elif isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
-            flow.comment = flow.request.path  # mitmweb shows the comment in place of the path there (`McpDefaults`)
-
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
-        exchange = self._registry.get(flow.id)
-        if exchange is None or flow.response is None:
-            return
-        exchange.status = flow.response.status_code
-        view = self._view(flow, exchange)
-        if ctx.options.shadowcat_live_bytes:
-            coded = bool(flow.response.headers.get("content-encoding"))
-            view.kept = KeptBody(ctx.options.shadowcat_live_bytes, keep_tail=not coded)
-        exchange.chunk_sinks.append(lambda at_ns, chunk: self._see(view, at_ns, chunk))
-
-    def response(self, flow: http.HTTPFlow) -> None:
-        self._finish(flow)
-
-    def error(self, flow: http.HTTPFlow) -> None:
-        self._finish(flow)
-
-    def client_disconnected(self, client: connection.Client) -> None:
-        for view in [view for view in self._views.values() if view.flow.client_conn is client]:
-            self._finish(view.flow)
+        self._at_once = any(getattr(options, name) for name in ASKED_AT_ONCE if name in options)
 
     def done(self) -> None:
+        self.show_now()
+
+    def opened(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        view = self._views[exchange.number] = _View(self, exchange, flow)
+        self._show(view)
+
+    def answering(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
+        exchange.chunk_sinks.append(self._views[exchange.number].see)
+
+    def ended(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
+        view = self._views.pop(exchange.number)
+        view.ended = True
+        view.show_body()
+        exchange.ended_ns = self._registry.clock_ns()
+        self._registry.later(lambda: self._registry.see_body(exchange, view.whole_body()))
+        self._show(view)
+
+    def update_soon(self, view: _View) -> None:
+        """Let a view be shown with the next update."""
+        view.dirty = True
+        self._dirty.append(view)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(ctx.options.shadowcat_live_ms / 1000, self._update_some)
+
+    def show_now(self) -> None:
+        """Show everything now."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        self._registry.catch_up()
+        shown, self._dirty = self._dirty, []
+        self._tell(shown)
 
-    def _view(self, flow: http.HTTPFlow, exchange: Exchange) -> _View:
-        return self._views.setdefault(flow.id, _View(flow, exchange))
+    def _update_some(self) -> None:
+        """Show as much as one slice of time has room for; the rest after the wire had its turn."""
+        until_ns = self._registry.clock_ns() + SLICE_NS
+        if self._registry.catch_up(until_ns):
+            while self._dirty and self._registry.clock_ns() < until_ns:
+                burst, self._dirty = self._dirty[:VIEWS_AT_A_TIME], self._dirty[VIEWS_AT_A_TIME:]
+                self._tell(burst)
+        self._timer = asyncio.get_running_loop().call_soon(self._update_some) if self._dirty else None
 
-    def _see(self, view: _View, at_ns: int, chunk: bytes) -> None:
-        if view.kept is not None:
-            view.kept.add((at_ns - view.exchange.started_ns) // 1000, chunk)
-        if not view.dirty:
-            view.dirty = True
-            self._dirty.append(view)
-            if self._timer is None:
-                delay_s = ctx.options.shadowcat_live_ms / 1000
-                self._timer = asyncio.get_running_loop().call_later(delay_s, self._update)
+    def _show(self, view: _View) -> None:
+        if self._at_once:
+            self._registry.catch_up()
+            self._tell([view])
+        elif not view.dirty:
+            self.update_soon(view)
 
-    def _update(self) -> None:
-        self._timer = None
-        dirty, self._dirty = self._dirty, []
-        for view in dirty:
+    def _tell(self, views: list[_View]) -> None:
+        for view in views:
             view.dirty = False
-            if view.exchange.tap is not None:
+            if view.exchange.tap is not None and not view.ended:
                 view.exchange.tap.catch_up()
-            self._show_body(view)
-            self._tell(view)
-        ctx.master.addons.trigger(UpdateHook([view.flow for view in dirty]))
+                view.show_body()
+            view.tell(self._registry.clock_ns())
+            if view.ended and view.exchange.status == ACCEPTED and view.exchange.calls:
+                self._await_answer(view)
+        if views:
+            ctx.master.addons.trigger(UpdateHook([view.flow for view in views]))
 
-    def _finish(self, flow: http.HTTPFlow) -> None:
-        view = self._views.pop(flow.id, None)
-        if view is None:
-            return
-        exchange = view.exchange
-        if exchange.tap is None:
-            self._read_body(view)
-        else:
-            if flow.error is not None:
-                exchange.tap.abort()
-            self._show_body(view)
-            if not exchange.tap.has_framing and view.kept is not None and not view.kept.dropped_bytes:
-                self._read_body(view)
-        exchange.ended_ns = self._registry.clock_ns()
-        self._tell(view)
-        if exchange.status == ACCEPTED and exchange.calls:
-            if len(self._accepted) >= MAX_ACCEPTED_EXCHANGES:
-                del self._accepted[next(iter(self._accepted))]
-            self._accepted[exchange.number] = view
+    def _await_answer(self, view: _View) -> None:
+        if len(self._accepted) >= MAX_ACCEPTED_EXCHANGES:
+            del self._accepted[next(iter(self._accepted))]
+        self._accepted[view.exchange.number] = view
 
     def _answered_elsewhere(self, call: Call) -> None:
         view = self._accepted.pop(call.request.exchange_id or 0, None)
         if view is not None:
             view.exchange.ended_ns = self._registry.clock_ns()
-            self._tell(view)
-            ctx.master.addons.trigger(UpdateHook([view.flow]))
-
-    def _read_body(self, view: _View) -> None:
-        """Let the registry see a response that is one body, now that it is whole."""
-        response = view.flow.response
-        if response is not None and response.raw_content and may_be_message(response):
-            body = decoded_body(response.raw_content, response.headers.get("content-encoding", ""))
-            self._registry.see_body(view.exchange, body or b"")
-
-    def _show_body(self, view: _View) -> None:
-        if view.kept is not None and view.flow.response is not None:
-            view.flow.response.data.content = view.kept.content()
-            view.flow.metadata[TIMES_KEY] = view.kept.times()
-
-    def _tell(self, view: _View) -> None:
-        """Bring comment and mark up to date, unless the user has written a comment of their own."""
-        flow = view.flow
-        if flow.comment == view.comment:
-            flow.comment = view.comment = summary(view.exchange, self._registry.clock_ns())
-        if exchange_failed(view.exchange):
-            flow.marked = flow.marked or FAILED_MARK
+            self._show(view)
 
 
 def may_be_message(response: http.Response) -> bool:

@@ -1,15 +1,17 @@
-"""Puts Shadowcat's addons together: one registry that all share, in the order in which they must see a flow."""
+"""Puts Shadowcat's rooms together behind one addon, in the order in which they must see things."""
 
 import logging
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+from mitmproxy.addonmanager import Loader
 
 from shadowcat_addons import http_stream
 from shadowcat_addons.console import Console
+from shadowcat_addons.exchanges import Exchanges
 from shadowcat_addons.live import Live
 from shadowcat_addons.mcp_defaults import McpDefaults
-from shadowcat_addons.recognise import Recognise
-from shadowcat_addons.streams import Streams
 from shadowcat_addons.tape import Tape
 from shadowcat_addons.upstream_errors import UpstreamErrors
 from shadowcat_addons.views import Views
@@ -19,26 +21,33 @@ logger = logging.getLogger(__name__)
 
 
 class Shadowcat:
-    """Makes mitmproxy understand MCP."""
+    """Makes mitmproxy understand MCP.
+
+    mitmproxy asks every addon for a handler of every hook, eight times an exchange. So its rooms are plain objects,
+    and the addon's handlers of the flow hooks are those of the one room that follows exchanges.
+    """
 
     def __init__(self) -> None:
         self.registry = ExchangeRegistry(time.monotonic_ns)
-        self.tape = Tape(self.registry)
+        self.defaults = McpDefaults()
+        self.tape = Tape()
         self.live = Live(self.registry)
+        self.console = Console(self.registry)
         self.upstream_errors = UpstreamErrors(self.registry)
+        # The tape first: what happens is recorded before anybody acts on it.
+        self.exchanges = Exchanges(self.registry, [self.tape, self.live, self.console])
+        self._configurable = (self.defaults, self.tape, self.live, self.console)
         self._restore: Callable[[], None] | None = None
-        self.addons = [
-            McpDefaults(),
-            Recognise(self.registry),
-            self.tape,
-            self.live,
-            Console(self.registry),
-            # Last: gives a stream its tap when all who watch have said so, and ends an exchange when all have seen it.
-            Streams(self.registry),
-            Views(),
-        ]
+        self.requestheaders = self.defaults.requestheaders
+        self.request = self.exchanges.request
+        self.responseheaders = self.exchanges.responseheaders
+        self.response = self.exchanges.response
+        self.error = self.exchanges.error
+        self.client_disconnected = self.exchanges.client_disconnected
 
-    def load(self, _loader: object) -> None:
+    def load(self, loader: Loader) -> None:
+        for room in (*self._configurable, self.exchanges, Views()):
+            room.load(loader)
         try:
             self._restore = http_stream.install(self.upstream_errors.answer)
         except http_stream.UnexpectedInternalsError as exc:
@@ -48,6 +57,12 @@ class Shadowcat:
                 exc,
             )
 
+    def configure(self, updated: AbstractSet[str]) -> None:
+        for room in self._configurable:
+            room.configure(updated)
+
     def done(self) -> None:
+        for room in (self.live, self.console, self.tape):
+            room.done()
         if self._restore is not None:
             self._restore()

@@ -8,17 +8,17 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
-from mitmproxy import command, ctx, exceptions, http
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 
 from shadowcat_core import __version__
 from shadowcat_core.errors import TapeError
-from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.exchange import Exchange
 from shadowcat_core.limits import MiB
 from shadowcat_core.tape.recorder import Mode, Recorder
-from shadowcat_core.tape.records import Chunk, End, Header, Headers, Open, Request, Response, Verdict
+from shadowcat_core.tape.records import Chunk, End, Header, Open, Request, Response, Verdict
 from shadowcat_core.tape.redaction import HeaderRedactor
 from shadowcat_core.tape.writer import new_tape_path
 
@@ -43,12 +43,13 @@ OPTIONS: Final = (
 class Tape:
     """Feeds a recorder from mitmproxy's hooks; the recorder's thread does everything that takes time."""
 
-    def __init__(self, registry: ExchangeRegistry) -> None:
-        self._registry = registry
+    def __init__(self) -> None:
+        self._standard = False
         self._recorder: Recorder | None = None
         self._settings: tuple[str, ...] = ()
 
     def load(self, loader: Loader) -> None:
+        loader.add_command("shadowcat.tape", self.tape)
         loader.add_option("shadowcat_tape", str, "", "Record MCP exchanges as tapes in this directory; empty: off.")
         loader.add_option(
             "shadowcat_tape_mode",
@@ -80,6 +81,7 @@ class Tape:
         settings = tuple(str(getattr(ctx.options, name)) for name in OPTIONS)
         if settings != self._settings:  # mitmproxy also calls for options that were set to what they were
             self._settings = settings
+            self._standard = ctx.options.shadowcat_tape_mode == "standard"
             self._close()
             if ctx.options.shadowcat_tape:
                 self._recorder = self._open()
@@ -128,7 +130,6 @@ class Tape:
     def done(self) -> None:
         self._close()
 
-    @command.command("shadowcat.tape")
     def tape(self) -> str:
         """Say where the tape is, and what is on it."""
         recorder = self._recorder
@@ -136,21 +137,12 @@ class Tape:
             return "not recording (set shadowcat_tape to a directory)"
         return f"{recorder.path}: {recorder.recorded} records, {recorder.dropped} left out, {recorder.waiting} waiting"
 
-    def request(self, flow: http.HTTPFlow) -> None:
-        if self._recorder is not None and (exchange := self._registry.get(flow.id)) is not None:
-            self._put_request(self._recorder, exchange, flow)
-
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
+    def opened(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         recorder = self._recorder
-        if recorder is None or (exchange := self._registry.get(flow.id)) is None or flow.response is None:
+        if recorder is None:
             return
-        if not exchange.on_tape:  # recognised only now, by its response
-            self._put_request(recorder, exchange, flow)
-        recorder.put(_head(time.monotonic_ns(), exchange, flow.response))
-
-    def _put_request(self, recorder: Recorder, exchange: Exchange, flow: http.HTTPFlow) -> None:
         exchange.on_tape = True
-        exchange.sinks_first = ctx.options.shadowcat_tape_mode == "standard"
+        exchange.sinks_first = self._standard
         exchange.chunk_sinks.append(partial(_put_chunk, recorder.put, exchange.number))
         request, recognition = flow.request, exchange.recognition
         recorder.put(
@@ -161,7 +153,7 @@ class Tape:
                 method=request.method,
                 url=request.url,
                 http_version=request.http_version,
-                headers=header_pairs(request),
+                headers=HeaderPairs(request.headers.fields),
                 session=recognition.session_id,
                 era=recognition.era,
                 protocol_version=recognition.protocol_version,
@@ -172,23 +164,24 @@ class Tape:
         if request.raw_content:
             recorder.put(Request(exchange.started_ns, exchange.number, request.raw_content))
 
-    def response(self, flow: http.HTTPFlow) -> None:
-        recorder = self._recorder
-        if recorder is None or (exchange := self._registry.get(flow.id)) is None or not exchange.on_tape:
-            return
-        now_ns = time.monotonic_ns()
-        if exchange.tap is None and flow.response is not None and flow.response.raw_content:
-            recorder.put(Chunk(now_ns, exchange.number, "s2c", flow.response.raw_content))
-        recorder.put(End(now_ns, exchange.number, "eof"))
+    def answering(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        if self._recorder is not None and exchange.on_tape and flow.response is not None:
+            self._recorder.put(_head(time.monotonic_ns(), exchange, flow.response))
 
-    def error(self, flow: http.HTTPFlow) -> None:
+    def ended(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         recorder = self._recorder
-        if recorder is None or (exchange := self._registry.get(flow.id)) is None or not exchange.on_tape:
+        if recorder is None or not exchange.on_tape:
             return
         now_ns = time.monotonic_ns()
-        text = flow.error.msg if flow.error else ""
-        if exchange.answered_by_us and (response := flow.response) is not None:
-            body = response.raw_content or b""
+        response = flow.response
+        body = response.raw_content or b"" if response is not None and exchange.tap is None else b""
+        if flow.error is None:
+            if body:
+                recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
+            recorder.put(End(now_ns, exchange.number, "eof"))
+            return
+        text = flow.error.msg
+        if exchange.answered_by_us and response is not None:
             recorder.put(Verdict(now_ns, exchange.number, "upstream errors", "answer", text, result=body))
             recorder.put(_head(now_ns, exchange, response))
             recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
@@ -196,19 +189,31 @@ class Tape:
 
 
 def _head(at_ns: int, exchange: Exchange, response: http.Response) -> Response:
-    return Response(at_ns, exchange.number, response.status_code, response.reason, header_pairs(response))
+    return Response(at_ns, exchange.number, response.status_code, response.reason, HeaderPairs(response.headers.fields))
 
 
 def _put_chunk(put: Callable[[Chunk], None], exchange: int, at_ns: int, chunk: bytes) -> None:
     put(Chunk(at_ns, exchange, "s2c", chunk))
 
 
-def header_pairs(message: http.Message) -> Headers:
-    """The headers as the tape keeps them: pairs in wire order, odd bytes as lone surrogates."""
-    return [
-        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-        for name, value in message.headers.fields
-    ]
+class HeaderPairs(Sequence[tuple[str, str]]):
+    """Header fields as the tape keeps them, put into text by the thread that writes them, not on the event loop."""
+
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        self._fields = fields
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[str, str]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, str] | Sequence[tuple[str, str]]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(len(self))[index]]
+        name, value = self._fields[index]
+        return name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
 
 
 def address(peer: tuple[str, int] | None) -> str | None:

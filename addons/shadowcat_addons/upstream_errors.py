@@ -2,6 +2,10 @@
 
 A client of both eras that gets an HTML page or a bare status for its first request concludes that the server speaks
 the legacy era only (MCP 2026-07-28, version negotiation), and one that waits for an answer to its id waits in vain.
+
+The status is 502 in the modern era, whose clients read the error in any answer. Clients of the legacy era give a session
+up at an error's status without reading its text (the Python SDK 1.x does), so they get the error as JSON-RPC sends
+errors: with 200.
 """
 
 import logging
@@ -10,10 +14,12 @@ from mitmproxy import http
 
 from shadowcat_core.exchange import ExchangeRegistry
 from shadowcat_core.jsonrpc import ErrorCode, error_response
+from shadowcat_core.mcp import Era
 
 logger = logging.getLogger(__name__)
 
-STATUS = 502
+MODERN_STATUS = 502
+LEGACY_STATUS = 200
 
 
 class UpstreamErrors:
@@ -38,4 +44,5 @@ class UpstreamErrors:
         bodies = [error_response(message.id, code, text, {"upstream": upstream}) for message in asked]
         body = bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
         exchange.answered_by_us = True
-        return http.Response.make(STATUS, body, {"content-type": "application/json"})
+        status = MODERN_STATUS if exchange.recognition.era is Era.MODERN else LEGACY_STATUS
+        return http.Response.make(status, body, {"content-type": "application/json"})

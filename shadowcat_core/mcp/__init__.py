@@ -9,6 +9,7 @@ from shadowcat_core.mcp.headers import (
     PARAM_HEADER_PREFIX,
     PROTOCOL_VERSION_HEADER,
     SESSION_ID_HEADER,
+    HeaderFields,
     HeaderLookup,
     decode_header_value,
     encode_header_value,
@@ -35,6 +36,7 @@ from shadowcat_core.mcp.protocol import (
     subscription_id,
     target,
 )
+from shadowcat_core.mcp.recogniser import FirstEvent, Recogniser
 from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_request, recognise_stream
 
 __all__ = [
@@ -48,8 +50,11 @@ __all__ = [
     "SESSION_ID_HEADER",
     "Direction",
     "Era",
+    "FirstEvent",
+    "HeaderFields",
     "HeaderLookup",
     "Methods",
+    "Recogniser",
     "Recognition",
     "RecognitionKind",
     "Transport",

@@ -7,7 +7,7 @@ Source: MCP 2026-07-28, transports, "Standard headers" (SEP-2243); RFC 9110, 5.5
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 from functools import lru_cache
@@ -35,6 +35,24 @@ class HeaderLookup(Protocol):
     def get(self, name: str, /) -> str | None:
         """The value of a header, None when there is none."""
         ...
+
+
+class HeaderFields:
+    """The fields of a head, in bytes as they came, for many look-ups: each is one look into a dictionary."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[bytes, bytes] = {}
+        for field, value in fields:
+            name = field.lower()
+            earlier = self._values.get(name)
+            self._values[name] = value if earlier is None else earlier + b", " + value
+
+    def get(self, name: str, /) -> str | None:
+        """The value of a header, repeated ones joined by commas; None when there is none."""
+        value = self._values.get(name.lower().encode())
+        return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
 def encode_header_value(text: str) -> str:

@@ -68,10 +68,8 @@ class Proxy:
         await self._call("error", flow)
 
     async def _call(self, hook, *arguments):
-        for addon in self.suite.addons:
-            method = getattr(addon, hook, None)
-            if method is not None:
-                method(*arguments)
+        getattr(self.suite, hook)(*arguments)
+        self.suite.live.show_now()
 
 
 @pytest.fixture
@@ -80,6 +78,3 @@ async def proxy():
     with taddons.context(suite) as context:
         yield Proxy(context, suite)
         suite.done()
-        for addon in suite.addons:
-            if hasattr(addon, "done"):
-                addon.done()

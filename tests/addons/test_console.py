@@ -45,8 +45,7 @@ class Output(io.StringIO):
 
 
 def console_of(proxy):
-    (console,) = (addon for addon in proxy.suite.addons if isinstance(addon, Console))
-    return console
+    return proxy.suite.console
 
 
 @pytest.fixture

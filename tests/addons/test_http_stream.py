@@ -3,6 +3,7 @@
 import mitmproxy.version
 import pytest
 from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.test import taddons
 
 from shadowcat_addons import http_stream
 from shadowcat_addons.suite import Shadowcat
@@ -53,8 +54,7 @@ def test_internals_of_another_shape_are_left_alone_and_said(monkeypatch, caplog,
     change(monkeypatch)
     with pytest.raises(http_stream.UnexpectedInternalsError):
         http_stream.install(lambda flow, error: None)
-    suite = Shadowcat()
-    suite.load(None)
-    assert http_layer.HttpStream is original
-    assert "this mitmproxy is not as expected" in caplog.text
-    suite.done()
+    with taddons.context(suite := Shadowcat()):
+        assert http_layer.HttpStream is original
+        assert "this mitmproxy is not as expected" in caplog.text
+        suite.done()

@@ -18,6 +18,10 @@ class Updates:
     def __init__(self):
         self.flows = asyncio.Queue()
 
+    def forget(self):
+        while not self.flows.empty():
+            self.flows.get_nowait()
+
     def update(self, flows):
         self.flows.put_nowait(list(flows))
 
@@ -38,6 +42,7 @@ async def begin(proxy, **headers):
 async def test_a_running_stream_is_shown_while_it_runs(proxy, updates):
     proxy.context.configure(proxy.suite.live, shadowcat_live_ms=10)
     flow, stream = await begin(proxy)
+    updates.forget()
     stream(EVENT)
     assert await updates.flows.get() == [flow]
     assert flow.response.content == EVENT
@@ -57,6 +62,7 @@ async def test_a_running_stream_is_shown_while_it_runs(proxy, updates):
 async def test_many_chunks_and_streams_share_one_update(proxy, updates):
     proxy.context.configure(proxy.suite.live, shadowcat_live_ms=10)
     running = [await begin(proxy) for _ in range(3)]
+    updates.forget()
     for _ in range(50):
         for _, stream in running:
             stream(EVENT)

@@ -2,6 +2,7 @@
 
 import pytest
 from mitmproxy import flowfilter
+from mitmproxy.proxy.mode_specs import ProxyMode
 
 from tests.addons.conftest import CALL, request_flow, response_of
 
@@ -84,8 +85,10 @@ async def test_http_plus_sse_is_recognised_by_its_endpoint_event_and_its_posts_b
     )
     stream = await proxy.begin_response(get, response_of(content_type="text/event-stream"))
     stream(b"event: endp")
+    proxy.suite.live.show_now()
     assert "mcp.kind" not in get.metadata
     stream(b"oint\ndata: /messages?session_id=abc\n\n")
+    proxy.suite.live.show_now()
     assert get.metadata["mcp.kind"] == "sse-stream"
     assert get.metadata["mcp.session"] == "abc"
 
@@ -102,11 +105,21 @@ async def test_http_plus_sse_is_recognised_by_its_endpoint_event_and_its_posts_b
     assert post.comment.startswith("ping → ok")
 
 
-async def test_an_absolute_endpoint_is_said_because_clients_may_leave_the_proxy(proxy, caplog):
-    get = await proxy.ask(request_flow(None, method="GET", headers={"accept": "text/event-stream"}))
+@pytest.mark.parametrize(
+    ("mode", "endpoint", "said"),
+    [
+        pytest.param("reverse:http://127.0.0.1:3001", "http://elsewhere:9/messages", True, id="absolute"),
+        pytest.param("reverse:http://127.0.0.1:3001", "/messages?s=1", False, id="relative"),
+        pytest.param("regular", "http://elsewhere:9/messages", False, id="forward-proxies-see-it-anyway"),
+    ],
+)
+async def test_an_endpoint_that_leads_past_the_proxy_is_said(proxy, caplog, mode, endpoint, said):
+    get = request_flow(None, method="GET", headers={"accept": "text/event-stream"})
+    get.client_conn.proxy_mode = ProxyMode.parse(mode)
+    await proxy.ask(get)
     stream = await proxy.begin_response(get, response_of(content_type="text/event-stream"))
-    stream(b"event: endpoint\ndata: http://elsewhere:9/messages\n\n")
-    assert "absolute endpoint (http://elsewhere:9/messages)" in caplog.text
+    stream(f"event: endpoint\ndata: {endpoint}\n\n".encode())
+    assert (f"absolute endpoint {endpoint}" in caplog.text) is said
 
 
 async def test_a_long_first_event_is_not_waited_for(proxy):

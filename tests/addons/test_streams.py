@@ -51,16 +51,28 @@ async def test_lines_of_a_listen_stream_are_messages(proxy):
     assert flow.comment.endswith("2 messages")
 
 
-async def test_a_large_answer_is_read_when_it_is_whole(proxy):
+async def answered_in_pieces(proxy, text_bytes):
     flow = await proxy.ask(request_flow())
-    response = response_of({**RESULT, "result": {"isError": True, "text": "x" * 300_000}})
+    response = response_of({**RESULT, "result": {"isError": True, "text": "x" * text_bytes}})
     body = response.content
+    del response.headers["content-length"]
     stream = await proxy.begin_response(flow, response)
     for i in range(0, len(body), 10_000):
         stream(body[i : i + 10_000])
     await proxy.end(flow)
+    return flow, body
+
+
+async def test_an_answer_of_unknown_length_is_read_when_it_is_whole(proxy):
+    flow, body = await answered_in_pieces(proxy, 150_000)
     assert flow.comment.startswith("tools/call echo → ✗ tool error")
     assert flow.response.content == body
+
+
+async def test_an_answer_that_is_too_large_to_keep_is_not_read_and_says_so(proxy):
+    flow, body = await answered_in_pieces(proxy, 600_000)
+    assert flow.comment.startswith("tools/call echo → 600.1 KB that were not read")
+    assert len(flow.response.content) < len(body)
 
 
 async def test_a_coded_stream_is_understood(proxy):

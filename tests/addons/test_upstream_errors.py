@@ -14,13 +14,20 @@ async def test_a_call_gets_a_json_rpc_error_with_its_id(proxy):
     flow = await proxy.ask(request_flow())
     flow.server_conn.timestamp_tcp_setup = None
     response = answered(proxy, flow)
-    assert response.status_code == 502
+    assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     error = json.loads(response.content)
     assert error["id"] == 7
     assert error["error"]["code"] == -31001
     assert "127.0.0.1:3001 cannot be reached: Connect call failed" in error["error"]["message"]
     assert error["error"]["data"] == {"upstream": "127.0.0.1:3001"}
+
+
+async def test_a_modern_client_gets_the_error_with_an_errors_status(proxy):
+    flow = request_flow()
+    flow.request.headers["mcp-protocol-version"] = "2026-07-28"
+    await proxy.ask(flow)
+    assert answered(proxy, flow).status_code == 502
 
 
 async def test_an_upstream_that_hung_up_is_told_from_one_that_is_not_there(proxy):

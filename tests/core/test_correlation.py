@@ -61,10 +61,7 @@ def test_an_error_is_an_answer():
         pytest.param(ask(1), "s", answer(1), "t", id="other-scope"),
         pytest.param(ask(1), "s", answer(1, direction=C2S), "s", id="same-direction"),
         pytest.param(ask(0), "s", message(S2C, id=None, error={"code": 1}), "s", id="error-with-null-id"),
-        pytest.param(ask(1), "s", progress(1), "s", id="progress-without-token"),
-        pytest.param(ask(1, _meta={"progressToken": 5}), "s", progress("5"), "s", id="other-token"),
-        pytest.param(ask(1, _meta={"progressToken": 5}), "s", progress(5, C2S), "s", id="progress-the-wrong-way"),
-        pytest.param(ask(1, _meta={"progressToken": 5}), "s", progress([5]), "s", id="token-is-a-list"),
+        pytest.param(ask(1), "s", progress(1), "s", id="progress"),
         pytest.param(ask(1), "s", cancel(1, S2C), "s", id="cancelled-by-the-other-side"),
         pytest.param(ask(1), "s", cancel([1]), "s", id="cancelled-list"),
         pytest.param(ask(1), "s", message(S2C, method="notifications/message", params={}), "s", id="log"),
@@ -74,7 +71,7 @@ def test_what_does_not_belong_to_a_call_is_not_given_to_it(request_, scope, othe
     correlator = Correlator()
     call = correlator.see(request_, scope)
     assert correlator.see(other, other_scope) is None
-    assert (len(correlator), call.answer, call.progress, call.cancelled_ns) == (1, None, 0, None)
+    assert (len(correlator), call.answer, call.cancelled_ns) == (1, None, None)
 
 
 @pytest.mark.parametrize(
@@ -94,31 +91,12 @@ def test_both_sides_may_use_one_id_at_the_same_time():
     assert correlator.see(answer(1), "s") is clients
 
 
-def test_progress_is_counted_until_the_answer():
-    correlator = Correlator()
-    first = correlator.see(ask(1, _meta={"progressToken": "t"}), "s")
-    second = correlator.see(ask(2, _meta={"progressToken": 0}), "s")
-    assert [correlator.see(progress(token), "s") for token in ("t", 0, "t")] == [first, second, first]
-    correlator.see(answer(1), "s")
-    assert correlator.see(progress("t"), "s") is None
-    assert (first.progress, second.progress) == (2, 1)
-
-
-def test_a_token_that_was_used_again_belongs_to_the_newer_call():
-    correlator = Correlator()
-    correlator.see(ask(1, _meta={"progressToken": "t"}), "s")
-    newer = correlator.see(ask(2, _meta={"progressToken": "t"}), "s")
-    correlator.see(answer(1), "s")
-    assert correlator.see(progress("t"), "s") is newer
-
-
 def test_a_cancelled_call_is_over():
     correlator = Correlator()
-    call = correlator.see(ask(1, _meta={"progressToken": "t"}), "s")
+    call = correlator.see(ask(1), "s")
     assert correlator.see(cancel(1, at_ns=9), "s") is call
     assert (call.cancelled_ns, call.answer, len(correlator)) == (9, None, 0)
     assert correlator.see(answer(1), "s") is None
-    assert correlator.see(progress("t"), "s") is None
     assert correlator.forgotten == 0
 
 
@@ -175,10 +153,10 @@ def test_an_id_that_is_used_again_gives_up_the_older_call():
 
 def test_the_oldest_call_beyond_the_limit_is_forgotten_and_counted():
     correlator = Correlator(max_calls=3)
-    calls = [correlator.see(ask(number, _meta={"progressToken": number}), f"s{number % 2}") for number in range(5)]
+    calls = [correlator.see(ask(number), f"s{number % 2}") for number in range(5)]
     assert (len(correlator), correlator.forgotten) == (3, 2)
     assert [correlator.see(answer(number), f"s{number % 2}") for number in range(5)] == [None, None, *calls[2:]]
-    assert correlator._scopes == correlator._tokens == correlator._calls == {}
+    assert correlator._scopes == correlator._calls == {}
 
 
 def test_calls_that_never_get_their_next_round_are_bounded_too():
@@ -191,7 +169,7 @@ def test_calls_that_never_get_their_next_round_are_bounded_too():
 
 def test_a_scope_that_ends_gives_what_was_left_unanswered():
     correlator = Correlator()
-    calls = [correlator.see(ask(number, _meta={"progressToken": number}), "s") for number in range(3)]
+    calls = [correlator.see(ask(number), "s") for number in range(3)]
     other = correlator.see(ask(0), "t")
     correlator.see(answer(1), "s")
     assert correlator.forget("s") == [calls[0], calls[2]]
@@ -202,7 +180,7 @@ def test_a_scope_that_ends_gives_what_was_left_unanswered():
 
 def test_a_hint_that_is_not_json_does_no_harm():
     correlator = Correlator()
-    broken = b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"progressToken":,"requestState":}}'
+    broken = b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"requestState":}}'
     call = correlator.see(Message(broken, MessageContext(C2S, Transport.HTTP)), "s")
     assert isinstance(call, Call)
     broken = b'{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required",}}'
@@ -221,19 +199,19 @@ def test_a_batch_is_seen_in_order_without_objects_for_what_is_of_no_use():
     batch = batch_of(log, progress(1), log)
     assert correlator.see_batch(batch, "s") == []
     assert not batch._originals
-    talkative = correlator.see(ask(2, _meta={"progressToken": 7}), "s")
+    other = correlator.see(ask(2), "s")
     servers = ask(9, S2C, "ping")
     calls = correlator.see_batch(
         batch_of(progress(7), answer(1), servers, progress(7), answer(2), log, cancel(9, S2C)), "s"
     )
-    assert calls == [talkative, call, calls[2], talkative, talkative, calls[2]]
-    assert calls[2].request.raw == servers.raw
-    assert (talkative.progress, len(correlator)) == (2, 0)
+    assert calls == [call, calls[1], other, calls[1]]
+    assert calls[1].request.raw == servers.raw
+    assert len(correlator) == 0
 
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "answer", "progress", "cancel", "forget"]),
+        st.sampled_from(["ask", "answer", "cancel", "forget"]),
         st.sampled_from([C2S, S2C]),
         st.sampled_from([1, 2, "1", 0]),
         st.sampled_from(["s", "t"]),
@@ -252,14 +230,12 @@ def test_any_conversation_keeps_the_tables_in_step(conversation, max_calls):
         match verb:
             case "ask":
                 forgotten += model.pop(key, None) is not None
-                model[key] = correlator.see(ask(request_id, direction, _meta={"progressToken": request_id}), scope)
+                model[key] = correlator.see(ask(request_id, direction), scope)
                 if len(model) > max_calls:
                     del model[next(iter(model))]
                     forgotten += 1
             case "answer":
                 assert correlator.see(answer(request_id, direction.opposite), scope) is model.pop(key, None)
-            case "progress":
-                assert correlator.see(progress(request_id, direction.opposite), scope) is model.get(key)
             case "cancel":
                 assert correlator.see(cancel(request_id, direction), scope) is model.pop(key, None)
             case "forget":
@@ -267,5 +243,5 @@ def test_any_conversation_keeps_the_tables_in_step(conversation, max_calls):
                 assert correlator.forget(scope) == left
                 model = {known: call for known, call in model.items() if known[0] != scope}
         assert (len(correlator), correlator.forgotten) == (len(model), forgotten)
-        assert set(correlator._tokens) == set(correlator._calls) == set(model)
+        assert set(correlator._calls) == set(model)
         assert set(correlator._scopes) == {known[0] for known in model}

@@ -36,10 +36,6 @@ class Watching:
     def __init__(self):
         self.told = []
 
-    def opened(self, exchange):
-        assert exchange.chunk_sinks == []
-        self.told.append(("opened", exchange.number))
-
     def saw(self, exchange, batch, calls):
         self.told.append(("saw", exchange.number, [str(message.kind) for message in batch], len(calls)))
 
@@ -57,8 +53,10 @@ def registry(clock):
     return ExchangeRegistry(clock)
 
 
-def ask(registry, flow, payload=CALL, recognition=MODERN, connection="c"):
-    return registry.open(flow, connection, recognition, b"" if payload is None else body(payload))
+def ask(registry, flow, payload=CALL, recognition=MODERN):
+    exchange = registry.open(flow, recognition, b"" if payload is None else body(payload))
+    registry.catch_up()
+    return exchange
 
 
 def test_an_exchange_is_known_by_its_flow_while_it_runs(registry):
@@ -83,7 +81,7 @@ def test_an_exchange_knows_what_was_asked(registry):
 
 def test_an_exchange_without_a_body_asks_nothing(registry):
     exchange = ask(registry, "f", None)
-    assert (exchange.asked, exchange.requests, exchange.calls, exchange.listens) == (None, [], [], False)
+    assert (list(exchange.asked), exchange.requests, exchange.calls, exchange.listens) == ([], [], [], False)
 
 
 def test_messages_know_their_exchange(registry):
@@ -194,12 +192,67 @@ def test_what_a_stream_counted_is_added_up_when_it_ends(registry):
     assert (registry.metrics.chunks, registry.metrics.messages) == (2, 2)
 
 
-def test_a_connections_end_closes_what_ran_on_it(registry):
-    left = [ask(registry, "f"), ask(registry, "g")]
-    ask(registry, "h", connection="other")
-    assert registry.close_connection("c") == left
-    assert [registry.get(flow) is None for flow in "fgh"] == [True, True, False]
-    assert registry.close_connection("c") == []
+def test_what_is_put_off_is_done_in_order_and_not_before_it_is_wanted(registry):
+    watching = Watching()
+    registry.watchers.append(watching)
+    exchange = registry.open("f", MODERN, body(CALL))
+    registry.later(lambda: registry.see_body(exchange, body(ANSWER)))
+    registry.close("f")
+    assert watching.told == []
+    assert registry.catch_up()
+    assert watching.told == [("saw", 1, ["request"], 1), ("saw", 1, ["response"], 1), ("closed", 1)]
+    assert exchange.calls[0].answer is not None
+
+
+def test_an_answer_that_streams_comes_after_what_was_asked_before(registry):
+    exchange = registry.open("f", MODERN, body(CALL))
+    (sink,) = exchange.batch_sinks
+    sink(MessageBatch.of_body(body(ANSWER), exchange.context(S2C), 0))
+    assert exchange.calls[0].answer is not None
+
+
+def test_catching_up_stops_when_its_time_is_over(registry, clock):
+    done = []
+
+    def read(number):
+        done.append(number)
+        clock.now_ns += 10
+
+    for number in range(5):
+        registry.later(lambda number=number: read(number))
+    assert not registry.catch_up(until_ns=clock.now_ns + 15)
+    assert done == [0, 1]
+    assert registry.catch_up()
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_reading_that_fails_takes_no_other_with_it(registry):
+    done = []
+    registry.later(lambda: 1 / 0)
+    registry.later(lambda: done.append("after"))
+    with pytest.raises(ZeroDivisionError):
+        registry.catch_up()
+    assert registry.catch_up()
+    assert done == ["after"]
+
+
+def test_what_waits_is_bounded(registry):
+    for number in range(2_000):
+        registry.open(f"f{number}", MODERN, body(CALL))
+    assert len(registry._waiting) <= 512
+
+
+@pytest.mark.parametrize(
+    "literal", [b'"subscriptions/listen"', b'"subscriptions\\/listen"', b'"subscriptions\\u002flisten"']
+)
+def test_a_subscription_is_known_however_json_writes_it(registry, literal):
+    raw = b'{"jsonrpc":"2.0","id":1,"method":' + literal + b"}"
+    assert registry.open("f", MODERN, raw).listens is (b"u002f" not in literal)
+
+
+def test_a_name_in_the_arguments_is_no_subscription(registry):
+    call = {**CALL, "params": {"name": "echo", "arguments": {"text": "subscriptions/listen"}}}
+    assert not ask(registry, "f", call).listens
 
 
 def test_watchers_are_told_of_everything_once(registry):
@@ -209,9 +262,8 @@ def test_watchers_are_told_of_everything_once(registry):
     registry.see_body(stream, body([{"jsonrpc": "2.0", "method": "notifications/message"}, ANSWER]))
     for flow in ("g", "g", "f"):
         registry.close(flow)
+    registry.catch_up()
     assert watching.told == [
-        ("opened", stream.number),
-        ("opened", post.number),
         ("saw", post.number, ["request"], 1),
         ("saw", stream.number, ["notification", "response"], 1),
         ("closed", post.number),

@@ -26,7 +26,8 @@ def exchange_of(asked, *answers, status=200, ended=True, kind=RecognitionKind.ME
     now_ns = 0
     registry = ExchangeRegistry(lambda: now_ns)
     body = b"" if asked is None else json.dumps(asked).encode()
-    exchange = registry.open("flow", "connection", Recognition(kind, "", era), body)
+    exchange = registry.open("flow", Recognition(kind, "", era), body)
+    registry.catch_up()
     for answer in answers:
         registry.see_body(exchange, json.dumps(answer).encode())
     exchange.status = status

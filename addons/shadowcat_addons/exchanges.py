@@ -1,0 +1,155 @@
+"""Follows exchanges through mitmproxy's hooks: opens, streams and ends them, and tells who watches.
+
+One set of hooks for all: mitmproxy spends a microsecond on each handler of each hook, and traffic that is not MCP
+costs no more than that.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from mitmproxy import connection, http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from shadowcat_core.content_coding import decoded_body
+from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.mcp import (
+    SESSION_ID_HEADER,
+    FirstEvent,
+    HeaderFields,
+    Recogniser,
+    Recognition,
+    RecognitionKind,
+    is_event_stream,
+)
+from shadowcat_core.streaming import make_tap, must_stream
+
+logger = logging.getLogger(__name__)
+
+
+class FlowWatcher(Protocol):
+    """Told of each exchange, on the wire's path: it must not wait. Its flow is mitmproxy's."""
+
+    def opened(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """The request is complete, and the exchange is one of ours."""
+        ...
+
+    def answering(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """The response's head is here; sinks can be added to the exchange."""
+        ...
+
+    def ended(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """The exchange is over; `flow.error` says whether it broke off."""
+        ...
+
+
+class Exchanges:
+    """Connects mitmproxy's hooks with the registry, and the registry's exchanges with their flows."""
+
+    def __init__(self, registry: ExchangeRegistry, watchers: Sequence[FlowWatcher]) -> None:
+        self._registry = registry
+        self._watchers = watchers
+        self._recogniser = Recogniser()
+        self._flows: dict[str, http.HTTPFlow] = {}
+
+    def load(self, loader: Loader) -> None:
+        loader.add_command("shadowcat.streams", self.streams)
+
+    def streams(self) -> str:
+        """Say how many exchanges run, and what the streams that ended have carried."""
+        total = self._registry.metrics
+        return (
+            f"{len(self._registry)} exchanges running; ended streams: {total.messages} messages in {total.bytes} bytes "
+            f"and {total.chunks} chunks, seen after {total.lag.quantile_us(0.5)} µs (median), "
+            f"{total.unwatched_bytes} bytes not looked at, {total.failures} failures"
+        )
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        recognition, head, body = self._recognise(flow)
+        if recognition.is_mcp:
+            self._open(flow, recognition, head, body)
+        elif isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
+            flow.comment = flow.request.path  # mitmweb shows the comment in place of the path there (`McpDefaults`)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        response = flow.response
+        if response is None:
+            return
+        exchange = self._registry.get(flow.id)
+        head = HeaderFields(response.headers.fields)
+        if exchange is None:
+            if not is_event_stream(head.get("content-type")):
+                return
+            exchange = self._open_stream(flow)
+        elif exchange.recognition.session_id is None and (session_id := head.get(SESSION_ID_HEADER)):
+            exchange.settle(replace(exchange.recognition, session_id=session_id))
+        exchange.status = response.status_code
+        for watcher in self._watchers:
+            watcher.answering(exchange, flow)
+        # A `stream` that is set already is the user's own doing (an addon, stream_large_bodies).
+        if not response.stream and must_stream(exchange, head):
+            response.stream = exchange.tap = make_tap(
+                exchange,
+                head,
+                clock_ns=self._registry.clock_ns,
+                on_failure=lambda exc: logger.warning("shadowcat: exchange %d: %s", exchange.number, exc),
+            )
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self._end(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        exchange = self._registry.get(flow.id)
+        if exchange is not None and exchange.tap is not None:
+            exchange.tap.abort()
+        self._end(flow)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        # What mitmproxy killed without telling; usually nothing is left.
+        for flow in [flow for flow in self._flows.values() if flow.client_conn is client]:
+            self._end(flow)
+
+    def _recognise(self, flow: http.HTTPFlow) -> tuple[Recognition, HeaderFields, bytes]:
+        request = flow.request
+        head = HeaderFields(request.headers.fields)
+        # A body that cannot be decoded is no body: nobody can tell what it is.
+        body = decoded_body(request.raw_content or b"", head.get("content-encoding") or "") or b""
+        return self._recogniser.request(request.method, lambda: request.url, head, body), head, body
+
+    def _open(self, flow: http.HTTPFlow, recognition: Recognition, head: HeaderFields, body: bytes) -> Exchange:
+        exchange = self._registry.open(flow.id, recognition, body)
+        exchange.resumes = head.get("last-event-id") is not None
+        self._flows[flow.id] = flow
+        for watcher in self._watchers:
+            watcher.opened(exchange, flow)
+        return exchange
+
+    def _open_stream(self, flow: http.HTTPFlow) -> Exchange:
+        """Open an event stream that was not asked for in MCP's way: HTTP+SSE, an LLM's answer, somebody's own."""
+        recognition, head, _ = self._recognise(flow)
+        exchange = self._open(flow, recognition, head, b"")
+        if recognition.kind is RecognitionKind.MAYBE_STREAM:
+            exchange.chunk_sinks.append(FirstEvent(recognition, lambda found: self._settle(flow, exchange, found)))
+        return exchange
+
+    def _settle(self, flow: http.HTTPFlow, exchange: Exchange, recognition: Recognition) -> None:
+        exchange.settle(recognition)
+        self._recogniser.learn(recognition, flow.request.url)
+        endpoint = recognition.endpoint or ""
+        if urlsplit(endpoint).netloc and isinstance(flow.client_conn.proxy_mode, ReverseMode):
+            logger.warning(
+                "shadowcat: %s announces the absolute endpoint %s: its client will post there, past this proxy",
+                flow.request.pretty_url, endpoint,
+            )  # fmt: skip
+
+    def _end(self, flow: http.HTTPFlow) -> None:
+        exchange = self._registry.get(flow.id)
+        if exchange is None:
+            return
+        for watcher in self._watchers:
+            watcher.ended(exchange, flow)
+        del self._flows[flow.id]
+        self._registry.close(flow.id)

@@ -1,0 +1,51 @@
+"""Recognises requests and streams one after the other, remembering what HTTP+SSE streams announced. No I/O."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import urljoin
+
+from shadowcat_core.limits import MAX_ENDPOINTS, MAX_FIRST_EVENT_BYTES
+from shadowcat_core.mcp.headers import HeaderLookup
+from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_request, recognise_stream
+
+
+class Recogniser:
+    """Knows a post to an announced endpoint (2024-11-05, HTTP with SSE) by its URL, and which session it is for."""
+
+    def __init__(self) -> None:
+        # The streams by their endpoints' absolute URLs, the oldest first.
+        self._streams: dict[str, Recognition] = {}
+
+    def request(self, http_method: str, url: Callable[[], str], headers: HeaderLookup, body: bytes) -> Recognition:
+        """Tell what a complete request is. `body` is without its content coding; `url` is asked for when needed."""
+        stream = self._streams.get(url()) if self._streams else None
+        found = recognise_request(http_method, headers, body, posted_to_endpoint=stream is not None)
+        return found if stream is None else replace(found, session_id=stream.session_id)
+
+    def learn(self, stream: Recognition, url: str) -> None:
+        """Take note of the endpoint that the stream at `url` announced, if it did."""
+        if stream.endpoint is None:
+            return
+        if len(self._streams) >= MAX_ENDPOINTS:
+            del self._streams[next(iter(self._streams))]
+        self._streams[urljoin(url, stream.endpoint)] = stream
+
+
+class FirstEvent:
+    """Takes the chunks of a stream that may be MCP until its first event tells, and tells that once."""
+
+    def __init__(self, request: Recognition, settled: Callable[[Recognition], None]) -> None:
+        self._request = request
+        self._settled = settled
+        self._beginning: bytes | None = b""
+
+    def __call__(self, _at_ns: int, chunk: bytes) -> None:
+        if self._beginning is None:
+            return
+        self._beginning += chunk
+        recognition = recognise_stream(self._request, self._beginning)
+        if recognition.kind is not RecognitionKind.MAYBE_STREAM:
+            self._beginning = None
+            self._settled(recognition)
+        elif len(self._beginning) > MAX_FIRST_EVENT_BYTES:
+            self._beginning = None
