@@ -13,11 +13,13 @@ import re
 import secrets
 from collections.abc import Collection
 from dataclasses import replace
+from functools import lru_cache
 from urllib.parse import unquote
 
 from shadowcat_core.tape.records import Chunk, End, Headers, Note, Open, Record, Response
 
 SESSION_RULE = "mcp-session-id"
+CACHED_VALUES = 512
 
 # Names that carry a secret whatever their spelling; the words of SECRET_WORDS catch what vendors make of them.
 SECRET_HEADERS = frozenset(
@@ -79,6 +81,9 @@ class HeaderRedactor:
         salt: bytes | None = None,
     ) -> None:
         self._salt = secrets.token_bytes(32) if salt is None else salt
+        # A client sends the same heads again and again, and hashing takes the interpreter from the event loop.
+        self._value = lru_cache(maxsize=CACHED_VALUES)(self._redacted_value)
+        self._url = lru_cache(maxsize=CACHED_VALUES)(self._redacted_url)
         self._headers = SECRET_HEADERS | {name.lower() for name in extra_headers}
         self._parameter = PARAMETER
         if extra_parameters:
@@ -93,7 +98,7 @@ class HeaderRedactor:
         match record:
             case Open(url=url, headers=headers, session=session):
                 if session is not None:
-                    session = self.placeholder(SESSION_RULE, session)
+                    session = self._value(SESSION_RULE, session)
                 return replace(record, url=self._url(url), headers=self._head(headers), session=session)
             case Response(headers=headers):
                 return replace(record, headers=self._head(headers))
@@ -110,7 +115,7 @@ class HeaderRedactor:
     def _head(self, headers: Headers) -> Headers:
         return [(name, self._value(name.lower(), value)) for name, value in headers]
 
-    def _value(self, name: str, value: str) -> str:
+    def _redacted_value(self, name: str, value: str) -> str:
         if name in self._headers or SECRET_WORDS.search(name):
             if name in {"cookie", "set-cookie"}:
                 return "; ".join(self._cookie(name, pair.strip()) for pair in value.split(";"))
@@ -125,6 +130,6 @@ class HeaderRedactor:
             return pair
         return name + equals + self.placeholder(rule, secret) if equals else self.placeholder(rule, name)
 
-    def _url(self, text: str) -> str:
+    def _redacted_url(self, text: str) -> str:
         text = USERINFO.sub(lambda found: found[1] + self.placeholder("userinfo", found[2]) + found[3], text)
         return self._parameter.sub(lambda found: found[1] + self.placeholder("query", unquote(found[2])), text)
