@@ -20,6 +20,7 @@ from shadowcat_core.tape.records import Chunk, End, Headers, Note, Open, Record,
 
 SESSION_RULE = "mcp-session-id"
 CACHED_VALUES = 512
+CACHED_CHARS = 2_000
 
 # Names that carry a secret whatever their spelling; the words of SECRET_WORDS catch what vendors make of them.
 SECRET_HEADERS = frozenset(
@@ -82,8 +83,7 @@ class HeaderRedactor:
     ) -> None:
         self._salt = secrets.token_bytes(32) if salt is None else salt
         # A client sends the same heads again and again, and hashing takes the interpreter from the event loop.
-        self._value = lru_cache(maxsize=CACHED_VALUES)(self._redacted_value)
-        self._url = lru_cache(maxsize=CACHED_VALUES)(self._redacted_url)
+        self._cached_value = lru_cache(maxsize=CACHED_VALUES)(self._redacted_value)
         self._headers = SECRET_HEADERS | {name.lower() for name in extra_headers}
         self._parameter = PARAMETER
         if extra_parameters:
@@ -115,6 +115,10 @@ class HeaderRedactor:
     def _head(self, headers: Headers) -> Headers:
         return [(name, self._value(name.lower(), value)) for name, value in headers]
 
+    def _value(self, name: str, value: str) -> str:
+        redact = self._cached_value if len(value) <= CACHED_CHARS else self._redacted_value
+        return redact(name, value)
+
     def _redacted_value(self, name: str, value: str) -> str:
         if name in self._headers or SECRET_WORDS.search(name):
             if name in {"cookie", "set-cookie"}:
@@ -130,6 +134,6 @@ class HeaderRedactor:
             return pair
         return name + equals + self.placeholder(rule, secret) if equals else self.placeholder(rule, name)
 
-    def _redacted_url(self, text: str) -> str:
+    def _url(self, text: str) -> str:
         text = USERINFO.sub(lambda found: found[1] + self.placeholder("userinfo", found[2]) + found[3], text)
         return self._parameter.sub(lambda found: found[1] + self.placeholder("query", unquote(found[2])), text)
