@@ -47,7 +47,7 @@ def test_no_parameter_hides_a_media_type(content_type: str):
 
 def asked(body: bytes = CALL) -> tuple[ExchangeRegistry, Exchange]:
     registry = ExchangeRegistry(time.monotonic_ns)
-    return registry, registry.open("flow", "connection", recognise_request("POST", HEADERS, body), body)
+    return registry, registry.open("flow", recognise_request("POST", HEADERS, body), body)
 
 
 # Their ends are an answer's, so they are routed as answers to the call; what lies between does not parse.

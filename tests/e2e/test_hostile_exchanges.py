@@ -4,6 +4,7 @@ Each case is played through mitmdump with the one-line streaming script, then th
 event stream beside it and a normal call after it.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -25,13 +26,15 @@ from tests.e2e.proxies import STREAM_ALL, Proxies, Proxy
 from tests.e2e.raw_client import connect
 
 CASES = [*hostile_streams.CASES, *hostile_bodies.CASES, *hostile_http.CASES]
-SWITCHES_TAPES = Path(__file__).parent / "hostile_tape_script.py"
+CONTROL = Path(__file__).parent / "hostile_control_script.py"
 
 # What mitmproxy, asyncio and Python say when something was not foreseen.
 CRASH = re.compile(r"Traceback|Addon error|has crashed|Exception|[Uu]nhandled|Task .* never")
 OURS = re.compile(r"\] shadowcat: (?!recording on )(.*)")
 # No event of the stream beside may take this long: far more than a busy machine needs, far less than a client waits.
 STARVED_S = 5.0
+# Of a stream that has ended; the longest that a person would take for "live" on a busy machine.
+SHOWN_WITHIN_S = 5.0
 
 
 class TestBed:
@@ -44,7 +47,7 @@ class TestBed:
         self.tapes = tapes
         self.stock = proxies.stock(f"reverse:{origin.url}", STREAM_ALL, connection_strategy="lazy")
         self.ours: Proxy = proxies.shadowcat(
-            f"reverse:{origin.url}", SWITCHES_TAPES, shadowcat_live_ms="10", shadowcat_tape_queue_mb="100"
+            f"reverse:{origin.url}", CONTROL, shadowcat_live_ms="10", shadowcat_tape_queue_mb="100"
         )
         self._logs_read = [len(proxy.process.log) for proxy in (self.ours, self.stock)]
 
@@ -52,6 +55,11 @@ class TestBed:
         async with connect(self.ours.port) as client:
             response = await client.request("GET", f"/tape?{quote(str(directory))}")
             assert response.status == 204
+
+    async def comment(self) -> bytes:
+        """What the proxy's user interface says of the latest normal call."""
+        async with connect(self.ours.port) as client:
+            return await (await client.request("GET", "/comment")).rest()
 
     def said_by_ours(self) -> str:
         """What our proxy has said since the test began."""
@@ -81,6 +89,10 @@ async def a_normal_call(bed: TestBed) -> None:
             assert await response.receive(len(event)) == event
         await exchange.end()
         assert await response.rest() == b""
+    # What is shown is shown in order, so all that the case left to show has been shown by then.
+    async with asyncio.timeout(SHOWN_WITHIN_S):
+        while b"ok" not in await bed.comment():
+            pass  # each question takes its time
 
 
 def is_mitmproxys_error(seen: Seen) -> bool:
