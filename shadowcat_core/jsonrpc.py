@@ -295,7 +295,7 @@ def classify(buffer: bytes, start: int = 0, end: int | None = None) -> Envelope 
     if buffer.startswith(head_text, start) and buffer.endswith(tail, start, end):
         return settled
     # 123 is "{": a search for one byte given as a number is a memchr.
-    nested = buffer.find(123, start + 1, start + _MAX_HEAD_BYTES)
+    nested = buffer.find(123, start + 3, start + _MAX_HEAD_BYTES)
     if nested < 0 or nested >= end:
         return None
     if buffer.startswith(_ID_SECOND, start):

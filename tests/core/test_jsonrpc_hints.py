@@ -98,6 +98,8 @@ def test_a_hint_is_of_the_span_and_of_nothing_around_it():
         assert classify(buffer, start, start + len(message)) == envelope(parse(message))
     assert classify(buffer, start, start + 40) is None
     assert classify(b"{" + b" " * 10 + b'{"jsonrpc"', 0, 5) is None
+    for short in (b"x{", b"{{", b"{", b'{"{', b"{}"):
+        assert classify(short) is None
 
 
 def test_many_messages_of_one_buffer_are_told_like_each_alone():
