@@ -193,7 +193,7 @@ def test_every_order_of_the_members_is_told_right():
 def test_a_hint_never_raises(raw, start, end):
     for buffer in (raw, b'{"jsonrpc":"2.0","id":' + raw, b'{"result":{' + raw + b'},"jsonrpc":"2.0","id":1}'):
         classify(buffer)
-        classify(buffer, start, end)
+        classify(buffer, min(start, len(buffer)), min(end, len(buffer)))
 
 
 @pytest.mark.parametrize(
