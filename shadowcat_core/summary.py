@@ -8,7 +8,7 @@ from shadowcat_core.exchange import Exchange
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.mcp import RecognitionKind
 from shadowcat_core.messages import Message
-from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error, size_text, title
+from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error, printable, size_text, title
 
 HTTP_ACCEPTED = 202
 _STREAMS = {
@@ -41,7 +41,7 @@ def labels(exchange: Exchange) -> dict[str, str]:
         "mcp.target": " ".join(message.target for message in exchange.requests if message.target),
         "mcp.id": " ".join(str(message.id) for message in exchange.requests),
     }
-    return {name: str(text) for name, text in known.items() if text}
+    return {name: printable(str(text)) for name, text in known.items() if text}
 
 
 def exchange_failed(exchange: Exchange) -> bool:

@@ -3,9 +3,9 @@
 A client of both eras that gets an HTML page or a bare status for its first request concludes that the server speaks
 the legacy era only (MCP 2026-07-28, version negotiation), and one that waits for an answer to its id waits in vain.
 
-The status is 502 in the modern era, whose clients read the error in any answer. Clients of the legacy era give a session
-up at an error's status without reading its text (the Python SDK 1.x does), so they get the error as JSON-RPC sends
-errors: with 200.
+The status is 502 in the modern era, whose clients read the error in any answer. Clients of the legacy era give a
+session up at an error's status without reading its text (the Python SDK 1.x does), so they get the error as JSON-RPC
+sends errors: with 200.
 """
 
 import logging

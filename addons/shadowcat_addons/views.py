@@ -14,7 +14,7 @@ from mitmproxy import contentviews, http
 
 from shadowcat_core.content_coding import decoder_for
 from shadowcat_core.errors import ShadowcatError
-from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.jsonrpc import Json, Kind
 from shadowcat_core.mcp import Direction, Transport, is_event_stream, is_json
 from shadowcat_core.messages import Message, MessageBatch, MessageContext
 from shadowcat_core.sse import Frame, SseParser
@@ -89,8 +89,7 @@ def _entry(message: Message, metadata: contentviews.Metadata, at: str | None, *,
     head = f"{headline(message, answers=_answered(message, metadata))} · {size_text(len(message.raw))}"
     if message.kind is Kind.INVALID or not with_payload:
         return _line(at, head)
-    payload = json.dumps(message.payload, indent=2, ensure_ascii=False)
-    return _line(at, head + ":") + "\n" + _indented(payload)
+    return _line(at, head + ":") + "\n" + _indented(_pretty(message.payload))
 
 
 def _answered(message: Message, metadata: contentviews.Metadata) -> str | None:
@@ -101,6 +100,11 @@ def _answered(message: Message, metadata: contentviews.Metadata) -> str | None:
     if labels.get("mcp.id") != str(message.id):
         return None
     return " ".join(labels[name] for name in ("mcp.method", "mcp.target") if name in labels)
+
+
+def _pretty(payload: Json) -> str:
+    """JSON with line ends; lone surrogates stay escaped, for no interface could show or store them."""
+    return json.dumps(payload, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _indented(text: str) -> str:
@@ -141,7 +145,7 @@ def _other_event(frame: Frame, at: str | None, *, with_payload: bool) -> str:
     if not with_payload:
         return _line(at, f"{head} {shortened(text)}")
     with suppress(ValueError, RecursionError):
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        text = _pretty(json.loads(text))
     return _line(at, head) + "\n" + _indented(text)
 
 

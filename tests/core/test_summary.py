@@ -8,7 +8,7 @@ from shadowcat_core.exchange import ExchangeRegistry
 from shadowcat_core.framing import SseFraming
 from shadowcat_core.mcp import Direction, Era, Recognition, RecognitionKind
 from shadowcat_core.stream import StreamTap
-from shadowcat_core.summary import ended_unsaid, exchange_failed, summary
+from shadowcat_core.summary import ended_unsaid, exchange_failed, labels, summary
 
 MS = 1_000_000
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo"}}
@@ -111,3 +111,11 @@ def test_an_answer_that_was_too_large_to_read_is_not_called_missing(framed):
     exchange.tap(b"")
     assert summary(exchange, now_ns=50 * MS) == "tools/call echo → 2.0 KB that were not read · 42 ms"
     assert not ended_unsaid(exchange)
+
+
+def test_labels_hold_nothing_that_cannot_be_shown_or_stored():
+    raw = b'{"jsonrpc":"2.0","id":"\\ud800","method":"tools/call","params":{"name":"a\\u001b[2J"}}'
+    exchange = ExchangeRegistry(lambda: 0).open("f", Recognition(RecognitionKind.MESSAGES, "", Era.MODERN), raw)
+    shown = labels(exchange)
+    assert shown["mcp.method"] == "tools/call"
+    assert all(text.isprintable() and text.encode() for text in shown.values())
