@@ -26,8 +26,8 @@ SILENT_STREAM_S = 86_400
 """A day: longer than an agent's working session, and still an end for connections that are truly dead."""
 
 FORWARD_COLUMNS = ["tls", "path", "icon", "comment", "method", "status", "size", "time"]
-REVERSE_COLUMNS = ["icon", "comment", "time", "size", "status", "method"]
-"""The last but for the icon grows, and stands at its right edge: what follows it should do so too."""
+REVERSE_COLUMNS = ["icon", "status", "method", "comment", "size", "time"]
+"""A comment stands at the right edge of its column, as size and time do; another column behind it would touch it."""
 
 
 class McpDefaults:
