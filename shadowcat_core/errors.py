@@ -4,6 +4,9 @@
         MessageTooLarge   a peer sent more than a documented limit allows     (.size, .limit)
         InvalidMessage    bytes that should be one JSON-RPC message are not   also ValueError
         TapeError         a file cannot be read or written as a tape          (.path, .line)
+        BadVerdict        an interceptor gave what is no verdict, or made a message into what is none
+        InterceptorTimedOut   an interceptor did not answer in its time       also TimeoutError
+        UnroutableMessage     what is no JSON-RPC message to us may be one to an endpoint
 
 Anything else that escapes the core is a bug to report.
 """
@@ -46,3 +49,15 @@ class TapeError(ShadowcatError):
     def __str__(self) -> str:
         place = "" if self.path is None else f"{self.path}: "
         return place + ("" if self.line is None else f"line {self.line}: ") + self.message
+
+
+class BadVerdict(ShadowcatError):
+    """An interceptor gave what is no verdict, or made a message into what is none."""
+
+
+class InterceptorTimedOut(ShadowcatError, TimeoutError):
+    """An interceptor did not answer in its time."""
+
+
+class UnroutableMessage(ShadowcatError):
+    """What is no JSON-RPC message to us may be one to an endpoint, so it may be what an interceptor decides about."""

@@ -149,3 +149,15 @@ MAX_OPEN_CALLS = Limit(
     "times the concurrent exchanges that are benched; the oldest is forgotten first and counted, so a request that is "
     "never answered costs its own bytes until then.",
 )
+MAX_WAITING_AUDITS = Limit(
+    100,
+    unit="batches",
+    reason="Audits of one interceptor that wait for something while the traffic goes on. Each keeps its batch; beyond "
+    "it batches are not audited, and counted.",
+)
+FAILURE_REPORT_INTERVAL_S = Limit(
+    60,
+    unit="s",
+    reason="Between two reports of one interceptor's failures. An interceptor that fails on every event would fill a "
+    "log by itself; all of its failures are counted, and the next report says how many there were.",
+)

@@ -3,7 +3,20 @@
 No I/O. Interceptors know this module and nothing of the transport below it.
 """
 
-from shadowcat_core.messages.batch import Content, MessageBatch, sole_hint
-from shadowcat_core.messages.message import Message, MessageContext
+from shadowcat_core.messages.answers import RpcError
+from shadowcat_core.messages.batch import MessageBatch
+from shadowcat_core.messages.edits import Act, Change
+from shadowcat_core.messages.message import Content, Message, MessageContext
+from shadowcat_core.messages.routing import proves_method, sole_hint
 
-__all__ = ["Content", "Message", "MessageBatch", "MessageContext", "sole_hint"]
+__all__ = [
+    "Act",
+    "Change",
+    "Content",
+    "Message",
+    "MessageBatch",
+    "MessageContext",
+    "RpcError",
+    "proves_method",
+    "sole_hint",
+]

@@ -6,31 +6,19 @@ No I/O.
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from copy import copy
 from typing import Final
 
-from shadowcat_core.errors import InvalidMessage
-from shadowcat_core.jsonrpc import Envelope, Json, Kind, classify, classify_each, dump
-from shadowcat_core.messages.edits import Edits
-from shadowcat_core.messages.layout import EVENTS, Layout, Units, Wire, layout_of
-from shadowcat_core.messages.message import Message, MessageContext
+from shadowcat_core.jsonrpc import Envelope, ErrorCode, Json, Kind, classify, classify_each
+from shadowcat_core.messages.answers import RpcError, settled
+from shadowcat_core.messages.edits import Act, Change, Edits
+from shadowcat_core.messages.emission import Chunk, emitted, joined_chunks, raw_at, unit_of, wire_of
+from shadowcat_core.messages.layout import Layout, Units, layout_of
+from shadowcat_core.messages.message import Content, Message, MessageContext, message_of
+from shadowcat_core.messages.routing import proves_method, proves_methods
 from shadowcat_core.sse import FrameBatch
 
-type Content = Message | bytes | Json  # a message, its JSON text, or its payload
-
 _BRACE: Final = ord("{")
-_BLANKS: Final = b" \t\r\n"
-
-
-def sole_hint(frames: FrameBatch) -> Envelope | None:
-    """The routing hint of a chunk's only message; None when there is not exactly one, or its bytes do not tell.
-
-    Servers write one event at a time, and most are of no interest to anybody: whoever runs interceptors can skip such
-    a chunk before a batch is made of it.
-    """
-    records = frames.records
-    if len(records) != 1:
-        return None
-    return classify(frames.buffer, records[0][2], records[0][3])
 
 
 class MessageBatch:
@@ -47,23 +35,26 @@ class MessageBatch:
     __slots__ = (
         "_chunk",
         "_edits",
-        "_hint",
         "_hints",
         "_kinds",
         "_layout",
         "_methods",
         "_originals",
+        "_proven",
         "_spans",
         "at_ns",
         "context",
         "edited",
+        "hint",
     )
 
     _kinds: Sequence[Kind]
     edited: bool
     """True once a message was replaced, dropped or inserted."""
+    hint: Envelope | None
+    """The routing hint of the only message, as long as it is as it came; else None."""
 
-    def __init__(self, chunk: FrameBatch | Units, context: MessageContext, at_ns: int = 0) -> None:
+    def __init__(self, chunk: Chunk, context: MessageContext, at_ns: int = 0) -> None:
         """The same as `of_frames`, without its call, for who makes one for every chunk."""
         self.context = context
         self.at_ns = at_ns
@@ -73,16 +64,17 @@ class MessageBatch:
         self._edits: Edits | None = None
         self._originals: dict[int, Message] | None = None
         self._methods: Sequence[str | None] | None = None  # that are there, like the kinds
+        self._proven: bool | None = None  # that all hints tell the method exactly
         self._spans = spans = chunk.records
         # A hint that was got from the bytes proves that the unit is one JSON object, which is nearly always so.
         if len(spans) == 1:  # and servers write one event at a time
             _, _, start, end = spans[0]
-            self._hint = hint = classify(chunk.buffer, start, end)
+            self.hint = hint = classify(chunk.buffer, start, end)
             if hint is None:
                 self._hints: list[Envelope | None] = [None]
                 self._look_closer()
         else:
-            self._hint = None
+            self.hint = None
             self._hints = classify_each(chunk.buffer, spans)
             if not all(self._hints):
                 self._look_closer()
@@ -102,6 +94,12 @@ class MessageBatch:
         """The messages in complete lines, as stdio has them; a line that is not JSON is one of kind INVALID."""
         return cls(Units.of_lines(lines), context, at_ns)
 
+    @classmethod
+    def joined(cls, batches: Sequence["MessageBatch"]) -> "MessageBatch":
+        """One batch of the messages of many, which nobody has edited and which come from one stream, one at least."""
+        chunk = joined_chunks([batch._chunk for batch in batches])  # noqa: SLF001 -- batches like this one
+        return cls(chunk, batches[0].context, batches[0].at_ns)
+
     def __len__(self) -> int:
         if self._edits is None:
             return len(self._spans)
@@ -117,9 +115,7 @@ class MessageBatch:
             IndexError: there is no such position, or its message was dropped.
         """
         self._check(position)
-        if not self._is_edited(position):
-            return self._original(position)
-        message = self._edited[position]
+        message = self._now(position)
         if message is None:
             raise IndexError(f"the message at position {position} was dropped")
         return message
@@ -130,9 +126,16 @@ class MessageBatch:
         """Find messages by method and kind, with their positions; None does not restrict. No object for the others.
 
         Messages are routed by hints, and parsed where the bytes give none. A hint can be deceived (see
-        `jsonrpc.classify`): whatever *decides* asks for `exact`, which parses every message once.
+        `jsonrpc.classify`): whatever *decides* asks for `exact`, which parses every message whose bytes do not prove
+        that it is another one.
         """
-        hint = self._hint
+        if exact and methods is not None:
+            return [
+                (at, message)
+                for at, message in self.candidates(methods)
+                if message.method in methods and (kinds is None or message.kind in kinds)
+            ]
+        hint = self.hint
         if hint is not None and not exact:
             if (methods is not None and hint.method not in methods) or (kinds is not None and hint.kind not in kinds):
                 return ()
@@ -149,69 +152,152 @@ class MessageBatch:
         found = [at for at in range(len(self._hints)) if self._matches(at, methods, kinds, exact=False)]
         return [(position, self._original(position)) for position in found]
 
-    def replace(self, position: int, content: Content) -> None:
+    def candidates(self, methods: AbstractSet[str]) -> Sequence[tuple[int, Message]]:
+        """Find every message that some reader may take for one of these methods, with its position.
+
+        The others are ruled out by their bytes, mostly without a parse. Who asks parses what is found: it may be
+        another message after all, or one that is not JSON to us and still something to a lenient endpoint.
+        """
+        hint = self.hint
+        if hint is not None:
+            if hint.method not in methods:
+                if self._proven is None:
+                    _, _, start, end = self._spans[0]
+                    self._proven = proves_method(self._chunk.buffer, start, end)
+                if self._proven:
+                    return ()
+            return ((0, self._original(0)),)
+        if self.edited:
+            return [(at, self[at]) for at in self._live() if self._may_be(at, methods)]
+        present = self._methods or self._route()
+        if self._proven is None:
+            named = len(present) - present.count(None)
+            # A burst of equal messages is one entry in `present`.
+            self._proven = proves_methods(
+                named * (len(self._hints) // len(present) if present else 0), self._chunk.buffer
+            )
+        if self._proven and methods.isdisjoint(present) and Kind.INVALID not in self._kinds:
+            return ()
+        return [(at, self._original(at)) for at in range(len(self._hints)) if self._may_be(at, methods)]
+
+    def replace(self, position: int, content: Content, reason: str = "") -> None:
         """Put another message in the place of one; the event, line or array around it stays.
 
         Raises:
             InvalidMessage: the content cannot be written, or is empty.
         """
         self._check(position)
-        message = self._message(content)
-        self._edit().put(position, message)
+        message = message_of(content, self.context, self.at_ns)
+        before = self._now(position)
+        if before is not None and message is not content:
+            message = before.with_raw(message.raw)  # of the same event
+        self._put(position, Act.MODIFY, message, None, reason)
 
-    def drop(self, position: int) -> None:
-        """Take a message out, together with its event or line. Dropping it again changes nothing."""
+    def drop(self, position: int, reason: str = "") -> None:
+        """Take a message out, together with its event or line, and tell nobody. Dropping it again changes nothing."""
         self._check(position)
-        self._edit().put(position, None)
+        if self._now(position) is not None:
+            self._put(position, Act.DROP, None, None, reason)
 
-    def insert_before(self, position: int, content: Content) -> int:
+    def block(self, position: int, reason: str = "", code: int = ErrorCode.BLOCKED, data: Json = None) -> None:
+        """Refuse a message: who waits for it, or for its answer, gets a JSON-RPC error (`answers.settlement_of`)."""
+        self._settle(position, Act.BLOCK, RpcError(code, reason or "blocked", data), reason)
+
+    def answer(self, position: int, answer: Json | RpcError, reason: str = "") -> None:
+        """Answer a request without its going on, by a result or an error.
+
+        An answer is exchanged for this one, with its own id. A notification just does not go on, as nobody waits.
+
+        Raises:
+            InvalidMessage: the answer cannot be written as JSON.
+        """
+        self._settle(position, Act.MOCK, answer, reason)
+
+    @property
+    def replies(self) -> list[Message]:
+        """What the senders of blocked and answered requests are to get, in order: messages of the other direction."""
+        latest = {change.position: change.reply for change in self.changes}
+        left = None if self._edits is None else self._edits.left
+        return [
+            reply
+            for position, reply in latest.items()
+            if reply is not None and (left is None or self._unit(position) in left)
+        ]
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """Every edit so far, in the order they were made. Its length is a mark that `undo` understands."""
+        return () if self._edits is None else self._edits.changes
+
+    def undo(self, mark: int) -> None:
+        """Take back every edit made since `len(changes)` was `mark`, however long ago; a split is not undone."""
+        if self._edits is None:
+            return
+        while len(self._edits.changes) > mark:
+            self._edits.undo()
+        if not self._edits.changes and self._edits.left is None:
+            self._edits = None
+            self.edited = False
+            self.hint = self._hints[0] if len(self._hints) == 1 else None
+
+    def copy(self) -> "MessageBatch":
+        """The same messages and edits, to be edited in another way."""
+        twin = copy(self)
+        twin._edits = None if self._edits is None else self._edits.copy()  # noqa: SLF001 -- a batch like this one
+        return twin
+
+    def split(self, position: int) -> "MessageBatch | None":
+        """Part with everything before the event, line or array of a position, which may then go ahead.
+
+        Gives the batch of it; None when no message stands there. The positions in both stay what they are, and empty
+        where the message went with the other one.
+        """
+        unit = self._unit(position)
+        parted: dict[bool, list[int]] = {True: [], False: []}
+        for at in self._live():
+            parted[self._unit(at) < unit].append(at)
+        if not parted[True] and not any(self._unit(change.position) < unit for change in self.changes):
+            return None
+        units = self._edit().left or range(len(self._chunk.records))
+        head = self.copy()
+        head._edit().part_with(parted[False], range(units.start, unit))  # noqa: SLF001 -- likewise
+        self._edit().part_with(parted[True], range(unit, units.stop))
+        return head
+
+    def insert_before(self, position: int, content: Content, reason: str = "") -> int:
         """Put a message directly before a position, dropped or not, and tell its own position.
 
         Raises:
             InvalidMessage: the content cannot be written, or is empty.
             ValueError: the batch is a body of one message, which has no room for another (see `can_insert`).
         """
-        return self._insert(position, content, after=False)
+        return self._insert(position, content, reason, after=False)
 
-    def insert_after(self, position: int, content: Content) -> int:
+    def insert_after(self, position: int, content: Content, reason: str = "") -> int:
         """Put a message directly behind a position, like `insert_before`."""
-        return self._insert(position, content, after=True)
+        return self._insert(position, content, reason, after=True)
 
     @property
     def can_insert(self) -> bool:
         """False for a body that is one message: it must not become an array."""
-        return self._wire.fresh is not None or (self._layout is not None and bool(self._layout.arrays))
+        return wire_of(self._chunk).fresh is not None or (self._layout is not None and bool(self._layout.arrays))
 
     def emit(self) -> bytes:
         """The bytes to send: the chunk itself when nothing was edited, empty when nothing is left."""
+        if self._edits is not None:
+            return emitted(self._chunk, self._layout, self._edits)
         buffer, records = self._chunk.buffer, self._chunk.records
         end = records[-1][1] if records else 0
-        if self._edits is None:
-            return buffer if end == len(buffer) else buffer[:end]
-        touched: dict[int, list[int]] = {self._unit(position): [] for position in self._edited}
-        for position in self._edits.live():
-            unit = self._unit(position)
-            if unit in touched:
-                touched[unit].append(position)
-        pieces: list[bytes] = []
-        sent = 0
-        for unit in sorted(touched):
-            pieces.append(buffer[sent : records[unit][0]])
-            pieces.append(self._rewritten(unit, touched[unit]))
-            sent = records[unit][1]
-        pieces.append(buffer[sent:end])
-        return b"".join(pieces)
-
-    @property
-    def _wire(self) -> Wire:
-        return EVENTS if isinstance(self._chunk, FrameBatch) else self._chunk.wire
-
-    @property
-    def _edited(self) -> dict[int, Message | None]:
-        return {} if self._edits is None else self._edits.contents
+        return buffer if end == len(buffer) else buffer[:end]
 
     def _is_edited(self, position: int) -> bool:
         return self._edits is not None and position in self._edits.contents
+
+    def _now(self, position: int) -> Message | None:
+        """The message at a position as it is; None when it was dropped."""
+        if self._edits is not None and position in self._edits.contents:
+            return self._edits.contents[position]
+        return self._original(position)
 
     def _live(self) -> Iterator[int]:
         return iter(range(len(self))) if self._edits is None else self._edits.live()
@@ -222,16 +308,7 @@ class MessageBatch:
             raise IndexError(f"no position {position} in a batch of {total}")
 
     def _unit(self, position: int) -> int:
-        if self._edits is not None and position in self._edits.units:
-            return self._edits.units[position]
-        return position if self._layout is None else self._layout.unit_of[position]
-
-    def _raw(self, position: int) -> bytes:
-        _, _, start, end = self._spans[position]
-        source, layout = self._chunk.buffer, self._layout
-        if layout is not None:
-            source = layout.sources.get(layout.unit_of[position], source)
-        return source[start:end]
+        return unit_of(position, self._layout, self._edits)
 
     def _original(self, position: int) -> Message:
         if self._originals is None:
@@ -242,7 +319,7 @@ class MessageBatch:
         return message
 
     def _made(self, position: int) -> Message:
-        raw = self._raw(position)
+        raw = raw_at(position, self._chunk, self._layout)
         if not isinstance(self._chunk, FrameBatch):
             return Message(raw, self.context, at_ns=self.at_ns)
         start, end, data_start, data_end = self._chunk.records[self._unit(position)]
@@ -270,6 +347,20 @@ class MessageBatch:
             self._methods = [hint.method for hint in hints if hint is not None]
         return self._methods
 
+    def _may_be(self, position: int, methods: AbstractSet[str]) -> bool:
+        if self._is_edited(position):
+            return True
+        hint = self._hints[position]
+        if (
+            hint is None
+            or hint.kind is Kind.INVALID
+            or hint.method in methods
+            or (self._layout is not None and self._layout.sources)
+        ):
+            return True
+        _, _, start, end = self._spans[position]
+        return not (self._proven or proves_method(self._chunk.buffer, start, end))
+
     def _matches(
         self, position: int, methods: AbstractSet[str] | None, kinds: AbstractSet[Kind] | None, *, exact: bool
     ) -> bool:
@@ -279,49 +370,26 @@ class MessageBatch:
         kind, method, _ = route or self[position].envelope
         return (methods is None or method in methods) and (kinds is None or kind in kinds)
 
-    def _message(self, content: Content) -> Message:
-        if isinstance(content, Message):
-            message = content
-        else:
-            raw = content if isinstance(content, bytes) else dump(content)
-            message = Message(raw, self.context, at_ns=self.at_ns)
-        if not message.raw.strip(_BLANKS):
-            raise InvalidMessage("an empty message cannot be sent; drop it instead")
-        return message
-
     def _edit(self) -> Edits:
         if self._edits is None:
             self._edits = Edits(len(self))
-            self._hints = [self._hint] if self._hint is not None else self._hints
-            self._hint = None  # it is the hint of a message that is to be changed
+            self._hints = [self.hint] if self.hint is not None else self._hints
+            self.hint = None  # it is the hint of a message that is to be changed
             self.edited = True
         return self._edits
 
-    def _insert(self, position: int, content: Content, *, after: bool) -> int:
+    def _put(self, position: int, act: Act, after: Message | None, reply: Message | None, reason: str) -> None:
+        change = Change(position, act, self._now(position), after, reply, reason)
+        self._edit().put(change)
+
+    def _settle(self, position: int, act: Act, answer: Json | RpcError, reason: str) -> None:
+        after, reply = settled(self[position], answer, self.at_ns)
+        self._put(position, act, after, reply, reason)
+
+    def _insert(self, position: int, content: Content, reason: str, *, after: bool) -> int:
         self._check(position)
         unit = self._unit(position)
-        if self._wire.fresh is None and (self._layout is None or unit not in self._layout.arrays):
+        if wire_of(self._chunk).fresh is None and (self._layout is None or unit not in self._layout.arrays):
             raise ValueError("a body of one message has no room for another")
-        message = self._message(content)
-        return self._edit().insert(position, message, unit, after=after)
-
-    def _rewritten(self, unit: int, positions: list[int]) -> bytes:
-        """Write a unit that has edits; `positions` are those of its messages that are left, inserted ones included."""
-        if not positions:
-            return b""
-        start, end, _, _ = self._chunk.records[unit]
-        framed = self._chunk.buffer[start:end]
-        if self._layout is None or unit not in self._layout.arrays:
-            return b"".join([self._rewritten_one(framed, position) for position in positions])
-        before, behind = self._layout.arrays[unit]
-        elements = [self[at].raw if self._is_edited(at) else self._raw(at) for at in positions]
-        return self._wire.rewritten(framed, before + b",".join(elements) + behind)
-
-    def _rewritten_one(self, framed: bytes, position: int) -> bytes:
-        wire = self._wire
-        if not self._is_edited(position):
-            return wire.kept(framed)
-        raw = self[position].raw
-        if wire.fresh is not None and self._edits is not None and position in self._edits.units:
-            return wire.fresh(raw)
-        return wire.rewritten(framed, raw)
+        message = message_of(content, self.context, self.at_ns)
+        return self._edit().insert(position, message, unit, reason, after=after)

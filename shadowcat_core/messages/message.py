@@ -4,12 +4,14 @@ No I/O.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from shadowcat_core import mcp, sse
 from shadowcat_core.errors import InvalidMessage
 from shadowcat_core.jsonrpc import Envelope, Json, JsonRpcId, Kind, classify, dump, envelope, parse
 from shadowcat_core.mcp import Direction, Transport
+
+_BLANKS: Final = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,13 @@ class Message:
         return self._payload
 
     @property
+    def is_json(self) -> bool:
+        """False when the message cannot be parsed. A more lenient endpoint may still read something in it."""
+        if self._envelope is None:
+            self._parse()
+        return self._fault is None
+
+    @property
     def target(self) -> str | None:
         """The tool, prompt, resource or task the message is about."""
         method = self.envelope.method
@@ -165,3 +174,21 @@ class Message:
             None if request_id is None else f"id={request_id!r}",
         ]
         return f"<Message {' '.join(part for part in about if part is not None)}, {len(self.raw):,} bytes>"
+
+
+type Content = Message | bytes | Json  # a message, its JSON text, or its payload
+
+
+def message_of(content: Content, context: MessageContext, at_ns: int) -> Message:
+    """Make what stands for a message one.
+
+    Raises:
+        InvalidMessage: it cannot be written as JSON, or is empty.
+    """
+    if isinstance(content, Message):
+        message = content
+    else:
+        message = Message(content if isinstance(content, bytes) else dump(content), context, at_ns=at_ns)
+    if not message.raw.strip(_BLANKS):
+        raise InvalidMessage("an empty message cannot be sent; drop it instead")
+    return message

@@ -1,0 +1,153 @@
+"""An interceptor of single messages at its place in a pipeline."""
+
+from collections.abc import Awaitable, Coroutine
+from functools import partial
+from typing import Final
+
+from shadowcat_core.errors import BadVerdict
+from shadowcat_core.interceptors.protocols import Interceptor
+from shadowcat_core.interceptors.records import Action, Mode, Settings, StageMetrics
+from shadowcat_core.interceptors.reports import Reports
+from shadowcat_core.interceptors.scheduling import Scheduler
+from shadowcat_core.interceptors.stage import Ahead, Finish, Found, Stage
+from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause
+from shadowcat_core.messages import Message, MessageBatch
+
+type Edit = Continue | Modify | Block | Mock | Inject
+"""The verdicts that take no time."""
+EDITS: Final = (Modify, Block, Mock, Inject)
+
+
+def apply(verdict: Edit, batch: MessageBatch, position: int) -> None:
+    """Carry out a verdict on one message of a batch.
+
+    Raises:
+        InvalidMessage: its content cannot be written as JSON, or is empty.
+        ValueError: there is no room for an injected message: the batch is a body of one message.
+    """
+    match verdict:
+        case Continue():
+            pass
+        case Modify(content, reason):
+            batch.replace(position, content, reason)
+        case Block(reason, code, data):
+            batch.block(position, reason, code, data)
+        case Mock(result, error, reason):
+            batch.answer(position, result if error is None else error, reason)
+        case Inject(before, after, reason):
+            for content in before:
+                batch.insert_before(position, content, reason)
+            for content in reversed(after):
+                batch.insert_after(position, content, reason)
+
+
+class MessageStage(Stage):
+    """Calls the interceptor once a message, in their order. A failure concerns the message it happened on, alone."""
+
+    def __init__(
+        self,
+        interceptor: Interceptor,
+        settings: Settings,
+        scheduler: Scheduler,
+        reports: Reports,
+        metrics: StageMetrics,
+    ) -> None:
+        super().__init__(interceptor, settings, scheduler, reports, metrics)
+        self._intercept = interceptor.intercept
+
+    def judge(self, batch: MessageBatch) -> Finish | None:
+        found = self.admit(batch)
+        if not found:
+            return None
+        metrics = self.metrics
+        metrics.batches += 1
+        metrics.messages += len(found)
+        started_ns = self.clock_ns()
+        try:
+            for index, (position, message) in enumerate(found):
+                mark = len(batch.changes)
+                try:
+                    answer = self._intercept(message)
+                    if isinstance(answer, Continue):
+                        continue
+                    if not isinstance(answer, EDITS):
+                        return partial(self._finish, batch, found, index, answer)
+                    apply(answer, batch, position)
+                    self.settle(batch, mark)
+                except Exception as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
+                    self.fail(batch, mark, (position,), exc)
+        finally:
+            metrics.spent_ns += self.clock_ns() - started_ns
+        return None
+
+    async def _finish(self, batch: MessageBatch, found: Found, index: int, answer: object, ahead: Ahead | None) -> None:
+        await self._take(batch, found[index], answer, ahead)
+        for position, message in found[index + 1 :]:
+            mark = len(batch.changes)
+            try:
+                answer = self._intercept(message)
+            except Exception as exc:  # noqa: BLE001 -- likewise
+                self.fail(batch, mark, (position,), exc)
+                continue
+            if not isinstance(answer, Continue):
+                await self._take(batch, (position, message), answer, ahead)
+
+    async def _take(self, batch: MessageBatch, at: tuple[int, Message], answer: object, ahead: Ahead | None) -> None:
+        """Take an answer of whatever kind, waiting where it says so."""
+        mark = len(batch.changes)
+        try:
+            if isinstance(answer, Awaitable):
+                answer = await self.wait_for(answer, at[0], ahead)
+            while isinstance(answer, Delay | Pause):
+                answer = await self._held(batch, at, answer, ahead)
+            if not isinstance(answer, Continue):
+                apply(_edit(answer), batch, at[0])
+                self.settle(batch, mark)
+        except BaseException as exc:  # noqa: BLE001 -- likewise; what is no failure is raised again
+            self.cover(batch, mark, (at[0],), exc)
+
+    async def _held(
+        self, batch: MessageBatch, at: tuple[int, Message], verdict: Delay | Pause, ahead: Ahead | None
+    ) -> object:
+        """Hold a message back, while what stands before it goes ahead, and give the verdict that ends it."""
+        position, message = at
+        action = Action.DELAY if isinstance(verdict, Delay) else Action.PAUSE
+        self.metrics.count(action)
+        self.record(action, verdict.reason, message, message, None, batch)
+        try:
+            if self.settings.mode is Mode.AUDIT:
+                return Continue()
+            if ahead is not None:
+                await ahead(position)
+            if isinstance(verdict, Delay):
+                await self.scheduler.sleep(verdict.seconds)
+                return Continue()
+            decision, reason = await self._decision(verdict)
+        finally:
+            if isinstance(verdict, Pause) and isinstance(verdict.until, Coroutine):
+                verdict.until.close()
+        if isinstance(decision, Continue):
+            self.metrics.count(Action.RELEASE)
+            self.record(Action.RELEASE, reason, message, message, None, batch)
+        return decision
+
+    async def _decision(self, pause: Pause) -> tuple[object, str]:
+        """Wait for the decision about a held message; gives it and how it came about."""
+        if pause.timeout_s is None:
+            decision = await pause.until
+        else:
+            deadline = self.scheduler.timeout(pause.timeout_s)
+            try:
+                async with deadline:
+                    decision = await pause.until
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                return pause.on_timeout, f"nobody decided within {pause.timeout_s:g} s"
+        return Continue() if decision is None or decision is True else decision, "released"
+
+
+def _edit(answer: object) -> Edit:
+    if isinstance(answer, EDITS):
+        return answer
+    raise BadVerdict(f"{type(answer).__name__} is no verdict")

@@ -1,0 +1,178 @@
+"""One interceptor in a pipeline: shown what it cares for, counted, kept to its time, and covered when it fails."""
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Sequence
+from types import CoroutineType
+from typing import Final
+
+from shadowcat_core.errors import BadVerdict, InterceptorTimedOut, UnroutableMessage
+from shadowcat_core.interceptors.protocols import Interest, is_unroutable
+from shadowcat_core.interceptors.records import Action, Fail, Settings, StageMetrics, VerdictRecord
+from shadowcat_core.interceptors.reports import Reports
+from shadowcat_core.interceptors.scheduling import Scheduler, Suspended, Work, advance
+from shadowcat_core.jsonrpc import ErrorCode, Kind
+from shadowcat_core.messages import Act, Change, Message, MessageBatch
+
+type Ahead = Callable[[int], Awaitable[None]]
+"""Lets go ahead what stands before a position."""
+type Finish = Callable[[Ahead | None], Work]
+"""What is left to do on a batch, as it could not be done without waiting. To be called once."""
+type Found = Sequence[tuple[int, Message]]
+
+_ACTIONS: Final = {act: Action(act) for act in Act}
+
+
+class Stage:
+    """An interceptor, its settings, and what it did so far. Made by a `Pipeline`."""
+
+    def __init__(
+        self, interceptor: object, settings: Settings, scheduler: Scheduler, reports: Reports, metrics: StageMetrics
+    ) -> None:
+        self.interceptor = interceptor
+        self.settings = settings
+        self.interest = Interest.of(interceptor)
+        self.metrics = metrics
+        self.scheduler = scheduler
+        self.clock_ns = scheduler.clock_ns
+        self._reports = reports
+
+    def judge(self, batch: MessageBatch) -> Finish | None:
+        """Let the interceptor see and edit a batch; gives what is left to do when that takes waiting.
+
+        Never raises, and neither does the rest, unless it is cancelled: the edits of an interceptor that did not get
+        to its end are undone.
+        """
+        raise NotImplementedError
+
+    def admit(self, batch: MessageBatch) -> Found:
+        """Find what to show to the interceptor, after covering for it where that cannot be told."""
+        interest = self.interest
+        found = interest.route(batch)
+        if not found or interest.is_general or not interest.exact:
+            return found
+        admitted = []
+        for position, message in found:
+            if interest.wants(message) or not is_unroutable(message):
+                admitted.append((position, message))
+            else:
+                error = UnroutableMessage("no JSON-RPC message to us, but perhaps one to its receiver")
+                self.fail(batch, len(batch.changes), [position], error)
+        return admitted
+
+    async def wait_for[T](self, answer: Awaitable[T], position: int, ahead: Ahead | None) -> T:
+        """Await the answer of an interceptor, within its time; meanwhile what stands before `position` goes ahead.
+
+        Raises:
+            InterceptorTimedOut: its time is over.
+        """
+        metrics, clock_ns = self.metrics, self.clock_ns
+        if isinstance(answer, CoroutineType):
+            started_ns = clock_ns()
+            try:
+                step: T | Suspended[T] = advance(answer)
+            finally:
+                metrics.spent_ns += clock_ns() - started_ns
+            if not isinstance(step, Suspended):
+                return step
+            answer = step
+        waits_since_ns = clock_ns()
+        try:
+            if ahead is not None:
+                await ahead(position)
+            return await self._within_its_time(answer)
+        finally:
+            metrics.waited_ns += clock_ns() - waits_since_ns
+            if isinstance(answer, Suspended):
+                answer.close()
+
+    async def _within_its_time[T](self, answer: Awaitable[T]) -> T:
+        timeout_s = self.settings.timeout_s
+        if timeout_s is None:
+            return await answer
+        deadline = self.scheduler.timeout(timeout_s)
+        try:
+            async with deadline:
+                value = await answer
+        except TimeoutError as exc:
+            if not deadline.expired():
+                raise
+            raise InterceptorTimedOut(f"no answer within {timeout_s:g} s") from exc
+        if deadline.expired():  # it answered its own cancellation
+            raise InterceptorTimedOut(f"no answer within {timeout_s:g} s")
+        return value
+
+    def cover(self, batch: MessageBatch, mark: int, positions: Sequence[int] | None, exc: BaseException) -> None:
+        """Deal with what the interceptor raised while it was awaited.
+
+        Raises:
+            BaseException: it, after its edits are undone, when it is no failure: the work itself is being cancelled.
+        """
+        if isinstance(exc, CancelledError) and not self.scheduler.is_cancelled():
+            exc = BadVerdict("it let itself be cancelled")
+        if not isinstance(exc, Exception):
+            batch.undo(mark)
+            raise exc
+        self.fail(batch, mark, positions, exc)
+
+    def settle(self, batch: MessageBatch, mark: int) -> None:
+        """Check, count and record the edits made since `mark`.
+
+        Raises:
+            BadVerdict: a message was made into what is none.
+        """
+        changes = batch.changes[mark:]
+        if not self.settings.allow_invalid:
+            for change in changes:
+                _check(change)
+        for change in changes:
+            action = _ACTIONS[change.act]
+            self.metrics.count(action)
+            if self._reports.wants_verdicts:
+                self.record(action, change.reason, change.before, change.after, change.reply, batch)
+
+    def fail(self, batch: MessageBatch, mark: int, positions: Sequence[int] | None, error: Exception) -> None:
+        """Undo what was edited since `mark`, and cover for the interceptor at some positions, or all it cares for."""
+        settings, metrics = self.settings, self.metrics
+        batch.undo(mark)
+        metrics.failures += 1
+        metrics.timeouts += isinstance(error, InterceptorTimedOut)
+        affected = [at for at, _ in self.interest.route(batch)] if positions is None else positions
+        message = batch[affected[0]] if len(affected) == 1 else None
+        passed = message if settings.fail is Fail.OPEN else None
+        self._reports.failure(settings.name, error)
+        self.record(Action.FAIL, f"{type(error).__name__}: {error}", message, passed, None, batch)
+        if settings.fail is Fail.CLOSED:
+            for position in affected:
+                batch.block(position, f"interceptor {settings.name} failed", ErrorCode.INTERCEPTOR_FAILED)
+            for change in batch.changes[mark:]:
+                metrics.count(Action.BLOCK)
+                self.record(Action.BLOCK, change.reason, change.before, change.after, change.reply, batch)
+
+    def record(
+        self,
+        action: Action,
+        reason: str,
+        before: Message | None,
+        after: Message | None,
+        reply: Message | None,
+        batch: MessageBatch,
+    ) -> None:
+        """Tell the pipeline's owner what was done."""
+        if self._reports.wants_verdicts:
+            original, result, answer = (None if each is None else each.raw for each in (before, after, reply))
+            context, at_ns, settings = batch.context, batch.at_ns, self.settings
+            self._reports.verdict(
+                VerdictRecord(settings.name, settings.mode, action, reason, context, at_ns, original, result, answer)
+            )
+
+
+def _check(change: Change) -> None:
+    """Refuse a message that an interceptor made into what is none."""
+    after, before = change.after, change.before
+    if (
+        (change.act is Act.MODIFY or change.act is Act.INJECT)
+        and after is not None
+        and after.kind is Kind.INVALID
+        and (before is None or before.kind is not Kind.INVALID)
+    ):
+        raise BadVerdict("a message was made into what is no JSON-RPC message" if before else "no JSON-RPC message")

@@ -1,0 +1,76 @@
+"""How a message that does not go on is settled with the one who waits for it.
+
+Somebody waits for every request, and for every answer: neither may just vanish. Source: JSON-RPC 2.0, section 5.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from shadowcat_core.jsonrpc import Json, JsonRpcId, Kind, dump, error_response
+from shadowcat_core.mcp import Direction
+from shadowcat_core.messages.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class RpcError:
+    """The error of a JSON-RPC answer; `data` is left out when None."""
+
+    code: int
+    message: str
+    data: Json = None
+
+
+class Settlement(Enum):
+    """What happens to a message in the place of its going on."""
+
+    REPLY = auto()
+    """It is dropped, and its sender gets the answer."""
+    SUBSTITUTE = auto()
+    """It was an answer: its receiver, who waits, gets the other one in its place."""
+    VANISH = auto()
+    """It is dropped. Nobody waits."""
+
+
+def settlement_of(message: Message) -> Settlement:
+    """Tell how a message is settled, by what its receiver may take it for.
+
+    A message that is not JSON-RPC may still be read by a lenient receiver, and waited for: one with a method and an id
+    counts as a request, one with an id alone as an answer. What comes from a client and has neither gets an answer
+    with the id null, as JSON-RPC has it for what cannot be read.
+    """
+    kind, method, request_id = message.envelope
+    match kind:
+        case Kind.REQUEST:
+            return Settlement.REPLY
+        case Kind.RESPONSE | Kind.ERROR:
+            return Settlement.SUBSTITUTE
+        case Kind.NOTIFICATION:
+            return Settlement.VANISH
+        case Kind.INVALID if request_id is not None:
+            return Settlement.SUBSTITUTE if method is None else Settlement.REPLY
+        case Kind.INVALID if method is None and message.direction is Direction.CLIENT_TO_SERVER:
+            return Settlement.REPLY
+        case Kind.INVALID:
+            return Settlement.VANISH
+
+
+def settled(message: Message, answer: Json | RpcError, at_ns: int) -> tuple[Message | None, Message | None]:
+    """Settle a message by a result or an error: what goes on in its place, and what its sender gets; None for nothing.
+
+    Raises:
+        InvalidMessage: the answer cannot be written as JSON.
+    """
+    match settlement_of(message):
+        case Settlement.REPLY:
+            context = replace(message.context, direction=message.direction.opposite)
+            return None, Message(_written(message.id, answer), context, at_ns=at_ns)
+        case Settlement.SUBSTITUTE:
+            return message.with_raw(_written(message.id, answer)), None
+        case Settlement.VANISH:
+            return None, None
+
+
+def _written(request_id: JsonRpcId | None, answer: Json | RpcError) -> bytes:
+    if isinstance(answer, RpcError):
+        return error_response(request_id, answer.code, answer.message, answer.data)
+    return dump({"jsonrpc": "2.0", "id": request_id, "result": answer})
