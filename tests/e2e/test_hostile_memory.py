@@ -221,5 +221,6 @@ def test_the_tape_of_all_that_is_good_and_counts_what_it_lacks(proxies: Proxies,
     found = json.loads(verified.stdout)
     # A disk that cannot keep up is no fault of the tape's, as long as each loss is said: 3 stands for gaps.
     assert verified.returncode == (3 if found["gaps"] else 0)
-    assert (found["damage_count"], found["cut_off"], found["headless"]) == (0, False, [])
+    assert (found["damage_count"], found["cut_off"]) == (0, False)
     assert bool(found["lost_records"]) == bool(found["gaps"])
+    assert bool(found["headless"]) <= bool(found["gaps"])
