@@ -40,20 +40,29 @@ class _Identity:
 
 
 class _Zlib:
-    """gzip, and deflate with its zlib wrapper."""
+    """gzip, in any number of members (RFC 1952 section 2.2), and deflate with its zlib wrapper."""
 
     def __init__(self, wbits: int, max_output_bytes: int) -> None:
+        self._wbits = wbits
         self._inflate = zlib.decompressobj(wbits)
         self._max_output_bytes = max_output_bytes
 
     def decode(self, data: bytes) -> bytes:
-        try:
-            output = self._inflate.decompress(data, self._max_output_bytes)
-        except zlib.error as exc:
-            raise InvalidMessage(f"body is not in its content coding: {exc}") from exc
-        if self._inflate.unconsumed_tail:
-            raise MessageTooLarge(len(output) + 1, self._max_output_bytes)
-        return output
+        pieces: list[bytes] = []
+        room = self._max_output_bytes
+        while data:
+            if self._inflate.eof:
+                self._inflate = zlib.decompressobj(self._wbits)
+            try:
+                piece = self._inflate.decompress(data, room)
+            except zlib.error as exc:
+                raise InvalidMessage(f"body is not in its content coding: {exc}") from exc
+            pieces.append(piece)
+            room -= len(piece)
+            if self._inflate.unconsumed_tail or (room <= 0 and self._inflate.unused_data):
+                raise MessageTooLarge(self._max_output_bytes + 1, self._max_output_bytes)
+            data = self._inflate.unused_data
+        return b"".join(pieces)
 
 
 class _Deflate:
@@ -92,7 +101,7 @@ class _Brotli:
 
 class _Zstd:
     def __init__(self, max_output_bytes: int) -> None:
-        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+        self._decompressor = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
         self._max_output_bytes = max_output_bytes
 
     def decode(self, data: bytes) -> bytes:

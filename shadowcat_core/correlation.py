@@ -15,7 +15,7 @@ from typing import Final
 
 from shadowcat_core import mcp
 from shadowcat_core.jsonrpc import Json, JsonRpcId, Kind
-from shadowcat_core.limits import MAX_OPEN_CALLS
+from shadowcat_core.limits import MAX_OPEN_CALL_BYTES, MAX_OPEN_CALLS
 from shadowcat_core.mcp import Direction
 from shadowcat_core.messages import Message, MessageBatch
 
@@ -54,10 +54,12 @@ class Call:
 class Correlator:
     """Follows calls from request to answer, in any number of scopes. Mutable; for one thread."""
 
-    def __init__(self, *, max_calls: int = MAX_OPEN_CALLS) -> None:
+    def __init__(self, *, max_calls: int = MAX_OPEN_CALLS, max_bytes: int = MAX_OPEN_CALL_BYTES) -> None:
         self.forgotten = 0
         """Calls given up before their answer or next round: the oldest beyond the limit, or one whose id came again."""
         self._max_calls = int(max_calls)
+        self._max_bytes = int(max_bytes)
+        self._bytes = 0  # of the open calls' requests
         self._calls: dict[Key, Call] = {}  # the oldest first, like the rounds
         self._scopes: dict[Hashable, dict[Key, Call]] = {}
         self._rounds: dict[tuple[str | None, str | None, str], Call] = {}  # by method, target and state
@@ -103,7 +105,8 @@ class Correlator:
         if message.raw.find(b"requestState") >= 0:
             self._continue(call)
         self._calls[call.key] = self._scopes.setdefault(call.key[0], {})[call.key] = call
-        if len(self._calls) > self._max_calls:
+        self._bytes += len(message.raw)
+        while len(self._calls) > self._max_calls or (self._bytes > self._max_bytes and len(self._calls) > 1):
             self._give_up(next(iter(self._calls.values())))
         return call
 
@@ -144,6 +147,7 @@ class Correlator:
     def _close(self, call: Call) -> None:
         """Take a call out of every table."""
         scope = call.key[0]
+        self._bytes -= len(call.request.raw)
         del self._calls[call.key]
         del self._scopes[scope][call.key]
         if not self._scopes[scope]:

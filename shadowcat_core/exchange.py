@@ -106,8 +106,10 @@ class ExchangeRegistry:
     bodies, matching answers with their requests, telling the watchers.
     """
 
-    def __init__(self, clock_ns: Clock) -> None:
+    def __init__(self, clock_ns: Clock, on_failure: Callable[[Exception], object] = lambda _exc: None) -> None:
+        """Make an empty registry. `on_failure` is told of each reading that fails; the others are done."""
         self.clock_ns = clock_ns
+        self._on_failure = on_failure
         self.metrics = StreamMetrics()
         """All streams that have ended, together."""
         self.opened = 0
@@ -150,7 +152,10 @@ class ExchangeRegistry:
         self._catching_up = True
         try:
             while self._waiting:
-                self._waiting.popleft()()
+                try:
+                    self._waiting.popleft()()
+                except Exception as exc:  # noqa: BLE001 - one exchange's fault must not hide all others
+                    self._on_failure(exc)
                 if until_ns is not None and self.clock_ns() >= until_ns:
                     break
         finally:

@@ -21,6 +21,11 @@ class Framing(Protocol):
     duplicates: int
     """Frames whose event id had been seen within the dedup window, where there is one."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the unfinished frame that is held."""
+        ...
+
     def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
         """Take a chunk; give the batch of what it completed, None when it completed nothing.
 
@@ -49,6 +54,10 @@ class SseFraming:
         self._dedup = dedup
         self._parser = SseParser(max_event_bytes=max_event_bytes)
 
+    @property
+    def held_bytes(self) -> int:
+        return self._parser.held_bytes
+
     def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
         frames = self._parser.feed(chunk)
         if not frames.records:
@@ -72,7 +81,7 @@ class LineFraming:
         self._limit = int(max_line_bytes)
         # Pieces of an unfinished line, joined once when it ends: joining at every chunk would be quadratic.
         self._held: list[bytes] = []
-        self._held_bytes = 0
+        self.held_bytes = 0
 
     def read(self, chunk: bytes, at_ns: int) -> MessageBatch | None:
         end = chunk.rfind(b"\n") + 1
@@ -82,7 +91,7 @@ class LineFraming:
             return None
         lines = b"".join([*self._held, chunk[:end]]) if self._held or end < len(chunk) else chunk
         self._held.clear()
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._hold(chunk[end:])
         self.frames += lines.count(b"\n")
         return MessageBatch.of_lines(lines, self._context, at_ns)
@@ -90,14 +99,14 @@ class LineFraming:
     def close(self) -> bytes:
         rest = b"".join(self._held)
         self._held.clear()
-        self._held_bytes = 0
+        self.held_bytes = 0
         return rest
 
     def _check(self, chunk: bytes, end: int) -> None:
         """Refuse a chunk that makes a line longer than the limit, before anything is taken of it."""
-        if self._held_bytes + len(chunk) <= self._limit:
+        if self.held_bytes + len(chunk) <= self._limit:
             return
-        start, held = 0, self._held_bytes
+        start, held = 0, self.held_bytes
         while (newline := chunk.find(b"\n", start, end)) >= 0:
             self._check_line(held + newline - start)
             start, held = newline + 1, 0
@@ -110,4 +119,4 @@ class LineFraming:
     def _hold(self, piece: bytes) -> None:
         if piece:
             self._held.append(piece)
-            self._held_bytes += len(piece)
+            self.held_bytes += len(piece)

@@ -66,7 +66,7 @@ class KeptBody:
 
     @property
     def _said(self) -> bytes:
-        """What stands in the copy for the bytes that do not; the blank lines end whatever frame the cut went through."""
+        """What stands in the copy for the bytes that do not. The blank lines end a frame that was cut."""
         if not self.dropped_bytes or not self._keep_tail:
             return b""
         return b"\n\n: shadowcat: %d bytes of this stream are not kept here\n\n" % self.dropped_bytes

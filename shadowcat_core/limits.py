@@ -42,10 +42,11 @@ DEDUP_WINDOW_IDS = Limit(
     "its last thousand; older ids are forgotten first.",
 )
 MAX_DECODED_CHUNK_BYTES = Limit(
-    16 * MiB,
+    1 * MiB,
     unit="bytes",
-    reason="What one compressed chunk may unpack to, for watchers. As large as the largest frame; beyond it the stream "
-    "is forwarded and recorded as before, and is no longer decoded, which is said once.",
+    reason="What one compressed chunk may unpack to, for watchers: sixteen times a full socket read, where JSON "
+    "shrinks five to ten times. Beyond it the stream is forwarded and recorded as before, and is no longer decoded, "
+    "which is said once.",
 )
 MAX_BEHIND_BYTES = Limit(
     64 * KiB,
@@ -100,11 +101,11 @@ TAPE_LINE_BYTES = Limit(
     "damage, as a file without line ends would otherwise be read whole.",
 )
 MAX_KEPT_BODY_BYTES = Limit(
-    512 * KiB,
+    192 * KiB,
     unit="bytes",
-    reason="The copy of one stream's body that user interfaces show (option shadowcat_live_bytes). An active exchange "
-    "may cost 1 MB; this leaves half of it to everything else. The middle of a longer body is not kept, which the copy "
-    "says; the tape has all of it.",
+    reason="The copy of one stream's body that user interfaces show (option shadowcat_live_bytes). While it is put "
+    "together it may be there three times, and an active exchange may cost 1 MB. The middle of a longer body is not "
+    "kept, which the copy says; the tape has all of it.",
 )
 CHUNK_OVERHEAD_BYTES = Limit(
     120,
@@ -160,4 +161,16 @@ FAILURE_REPORT_INTERVAL_S = Limit(
     unit="s",
     reason="Between two reports of one interceptor's failures. An interceptor that fails on every event would fill a "
     "log by itself; all of its failures are counted, and the next report says how many there were.",
+)
+MAX_ACCEPTED_BODY_BYTES = Limit(
+    16 * KiB,
+    unit="bytes",
+    reason="Requests larger than this are not kept to await their answer on another stream: their comment stays at "
+    "`accepted`. A thousand of them are kept at most.",
+)
+MAX_OPEN_CALL_BYTES = Limit(
+    8 * MiB,
+    unit="bytes",
+    reason="Requests that wait for their answers, together. The oldest is forgotten first and counted; its answer is "
+    "then shown without its name and time.",
 )

@@ -16,7 +16,7 @@ from shadowcat_core.content_coding import ContentDecoder
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.framing import Framing
 from shadowcat_core.histogram import Histogram
-from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_BEHIND_BYTES
+from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_BEHIND_BYTES, KiB
 from shadowcat_core.messages import MessageBatch
 
 type Clock = Callable[[], int]
@@ -28,6 +28,7 @@ type ChunkSink = Callable[[int, bytes], None]
 
 _OVERHEAD = int(CHUNK_OVERHEAD_BYTES)
 
+READ_BYTES = 64 * KiB
 BURST_NS = 1_000_000
 """Chunks that arrive within a millisecond are one burst: finer than any person or log needs."""
 
@@ -178,17 +179,21 @@ class StreamTap:
         if framing is None:
             self.metrics.unwatched_bytes += sum(len(chunk) for _, chunk in burst)
             return
-        try:
-            batch = framing.read(b"".join([chunk for _, chunk in burst]), burst[-1][0])
-        except ShadowcatError as exc:
-            if len(burst) > 1:  # nothing was taken: find out which chunk it was, and show what came before it
-                for single in burst:
-                    self._read([single])
-            else:
-                self._go_blind(exc, len(framing.close()) + len(burst[0][1]))
-            return
-        if batch is not None:
-            self._show(batch)
+        data = b"".join([chunk for _, chunk in burst])
+        # What is decoded may be long, and a batch of very many messages costs memory for each.
+        for start in range(0, len(data), READ_BYTES):
+            piece = data[start : start + READ_BYTES]
+            try:
+                batch = framing.read(piece, burst[-1][0])
+            except ShadowcatError as exc:
+                if len(burst) > 1 and start == 0:  # nothing was taken: show what came before the chunk that it was
+                    for single in burst:
+                        self._read([single])
+                else:
+                    self._go_blind(exc, framing.held_bytes + len(data) - start)
+                return
+            if batch is not None:
+                self._show(batch)
 
     def abort(self) -> None:
         """The stream broke off: let the batch sinks see what had passed. Nothing can be sent any more."""

@@ -92,7 +92,7 @@ def _outcome(exchange: Exchange) -> str:
     for answer in answers:
         if answer.kind is Kind.ERROR:
             return f"→ ✗ error {error_text(answer)}"
-        if is_tool_error(answer.payload):
+        if answer.kind is Kind.RESPONSE and is_tool_error(answer.payload):
             return "→ ✗ tool error"
     if _is_refused(exchange):
         return f"→ ✗ HTTP {exchange.status}"

@@ -137,9 +137,10 @@ PLANTED_BUGS = [
     (
         "limit-on-the-chunk",
         "parser.py",
-        "            if find_blank_line(within, self._line, searched)[0] < 0:",
-        "            if True:",
+        "            del self._held[searched:]\n            if end < 0:",
+        "            del self._held[searched:]\n            if True:",
     ),
+    ("limit-takes-what-it-refuses", "parser.py", "            del self._held[searched:]\n", ""),
     ("limit-not-on-what-grows", "parser.py", "        if searched + len(chunk) > self._limit:", "        if False:"),
     # frames
     ("folded-data-not-joined", "frames.py", 'return b"\\n".join(', 'return b"".join('),

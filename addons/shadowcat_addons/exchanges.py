@@ -26,6 +26,7 @@ from shadowcat_core.mcp import (
     is_event_stream,
 )
 from shadowcat_core.streaming import make_tap, must_stream
+from shadowcat_core.transcript import printable, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -139,10 +140,10 @@ class Exchanges:
         exchange.settle(recognition)
         self._recogniser.learn(recognition, flow.request.url)
         endpoint = recognition.endpoint or ""
-        if urlsplit(endpoint).netloc and isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        if isinstance(flow.client_conn.proxy_mode, ReverseMode) and leads_elsewhere(endpoint):
             logger.warning(
-                "shadowcat: %s announces the absolute endpoint %s: its client will post there, past this proxy",
-                flow.request.pretty_url, endpoint,
+                "shadowcat: exchange %d announces the endpoint %s: its client will post there, past this proxy",
+                exchange.number, shortened(printable(endpoint)),
             )  # fmt: skip
 
     def _end(self, flow: http.HTTPFlow) -> None:
@@ -153,3 +154,11 @@ class Exchanges:
             watcher.ended(exchange, flow)
         del self._flows[flow.id]
         self._registry.close(flow.id)
+
+
+def leads_elsewhere(endpoint: str) -> bool:
+    """Say whether an announced endpoint names a host of its own, or is no URL at all."""
+    try:
+        return bool(urlsplit(endpoint).netloc)
+    except ValueError:
+        return True

@@ -13,12 +13,13 @@ runs without the seam.
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from mitmproxy import http
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import (
+    HttpErrorHook,
     HttpStream,
     RequestProtocolError,
     ResponseData,
@@ -66,7 +67,8 @@ def _check_shape() -> None:
     expected = {
         "state_stream_response_body": ["self", "event"],
         "handle_protocol_error": ["self", "event"],
-        "state_wait_for_response_headers": ["self", "event"],
+        "check_invalid": ["self", "request"],
+        "check_body_size": ["self", "request"],
     }
     for name, parameters in expected.items():
         method = getattr(HttpStream, name, None)
@@ -92,25 +94,37 @@ class _SeamedHttpStream(HttpStream):
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
     ) -> layer.CommandGenerator[None]:
-        response = None
-        if (
-            isinstance(event, ResponseProtocolError)
-            and self.client_state == self.state_done
-            and self.server_state in (self.state_wait_for_response_headers, self.state_consume_response_body)
-        ):
-            # Before the error hook runs, so that every addon sees error and answer together.
-            response = self.answer_for(self.flow, event.message)
-            if response is not None:
-                self.flow.response = response
         steps = super().handle_protocol_error(event)
+        unanswered = self.server_state in (self.state_wait_for_response_headers, self.state_consume_response_body)
+        if isinstance(event, ResponseProtocolError) and self.client_state == self.state_done and unanswered:
+            steps = self._answering(steps)
+        return (yield from steps)
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        steps = super().check_invalid(request)
+        return (yield from (steps if request else self._answering(steps)))
+
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        steps = super().check_body_size(request)
+        return (yield from (steps if request else self._answering(steps)))
+
+    def _answering[T](self, steps: layer.CommandGenerator[T]) -> layer.CommandGenerator[T]:
+        """Go mitmproxy's steps for a response that cannot be had, with our answer where its page would be sent."""
+        response: http.Response | None = None
         reply = None
         while True:
             try:
                 command = steps.send(reply)
-            except StopIteration:
-                return
+            except StopIteration as stop:
+                return cast(T, stop.value)
             reply = None
-            if response is not None and isinstance(command, SendHttp) and command.event is event:
+            if isinstance(command, HttpErrorHook) and self.flow.error is not None:
+                # Before the hook runs, so that every addon sees error and answer together.
+                response = self.answer_for(self.flow, self.flow.error.msg)
+                if response is not None:
+                    self.flow.response = response
+            is_page = isinstance(command, SendHttp) and isinstance(command.event, ResponseProtocolError)
+            if response is not None and is_page:
                 yield from self._send(response)
             else:
                 reply = yield command

@@ -7,6 +7,7 @@ they are put together at once.
 """
 
 import asyncio
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from mitmproxy import ctx, exceptions, http
@@ -17,7 +18,12 @@ from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.kept_body import KeptBody
-from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_ACCEPTED_EXCHANGES, MAX_KEPT_BODY_BYTES
+from shadowcat_core.limits import (
+    CHUNK_OVERHEAD_BYTES,
+    MAX_ACCEPTED_BODY_BYTES,
+    MAX_ACCEPTED_EXCHANGES,
+    MAX_KEPT_BODY_BYTES,
+)
 from shadowcat_core.mcp import is_json
 from shadowcat_core.summary import exchange_failed, labels, summary
 
@@ -82,8 +88,9 @@ class _View:
 class Live:
     """Shows every exchange of the registry on its flow."""
 
-    def __init__(self, registry: ExchangeRegistry) -> None:
+    def __init__(self, registry: ExchangeRegistry, on_failure: Callable[[Exception], object]) -> None:
         self._registry = registry
+        self._on_failure = on_failure
         self._views: dict[int, _View] = {}
         self._dirty: list[_View] = []
         self._timer: asyncio.Handle | None = None
@@ -164,16 +171,21 @@ class Live:
     def _tell(self, views: list[_View]) -> None:
         for view in views:
             view.dirty = False
-            if view.exchange.tap is not None and not view.ended:
-                view.exchange.tap.catch_up()
-                view.show_body()
-            view.tell(self._registry.clock_ns())
+            try:
+                if view.exchange.tap is not None and not view.ended:
+                    view.exchange.tap.catch_up()
+                    view.show_body()
+                view.tell(self._registry.clock_ns())
+            except Exception as exc:  # noqa: BLE001 - one exchange's fault must not hide all others
+                self._on_failure(exc)
             if view.ended and view.exchange.status == ACCEPTED and view.exchange.calls:
                 self._await_answer(view)
         if views:
             ctx.master.addons.trigger(UpdateHook([view.flow for view in views]))
 
     def _await_answer(self, view: _View) -> None:
+        if len(view.flow.request.raw_content or b"") > MAX_ACCEPTED_BODY_BYTES:
+            return
         if len(self._accepted) >= MAX_ACCEPTED_EXCHANGES:
             del self._accepted[next(iter(self._accepted))]
         self._accepted[view.exchange.number] = view

@@ -28,10 +28,10 @@ class Shadowcat:
     """
 
     def __init__(self) -> None:
-        self.registry = ExchangeRegistry(time.monotonic_ns)
+        self.registry = ExchangeRegistry(time.monotonic_ns, on_failure=report)
         self.defaults = McpDefaults()
         self.tape = Tape()
-        self.live = Live(self.registry)
+        self.live = Live(self.registry, on_failure=report)
         self.console = Console(self.registry)
         self.upstream_errors = UpstreamErrors(self.registry)
         # The tape first: what happens is recorded before anybody acts on it.
@@ -66,3 +66,8 @@ class Shadowcat:
             room.done()
         if self._restore is not None:
             self._restore()
+
+
+def report(exc: Exception) -> None:
+    """Say that a part of what people see could not be put together; the traffic is not concerned."""
+    logger.error("shadowcat: an exchange cannot be shown: %r", exc, exc_info=exc)

@@ -26,6 +26,7 @@ PARAM_HEADER_PREFIX: Final = "Mcp-Param-"
 _NAMED_IN_HEADER: Final = ("tools/call", "prompts/get", "resources/read")
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _PLAIN: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")  # visible ASCII, blanks only inside
+_MAX_PARAMETER_CHARS: Final = 1_000  # reading parameters is quadratic, and no media type needs as many
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -132,11 +133,17 @@ def _is_mirrorable(schema: Json) -> bool:
 @lru_cache(maxsize=256)  # a handful of values, each asked for several times an exchange; parsing one takes 5 µs
 def media_type(value: str | None) -> tuple[str, Mapping[str, str]]:
     """Split a Content-Type into its type, lower-case, and its parameters; `("", {})` when there is none."""
+    essence = (value or "").partition(";")[0].strip().lower()
+    if value is None or ";" not in value or len(value) > _MAX_PARAMETER_CHARS:
+        return essence, MappingProxyType({})
     header = Message()
-    header["Content-Type"] = value or ""
-    essence, *params = header.get_params(failobj=[("", "")])
-    found = {name.lower(): collapse_rfc2231_value(held) for name, held in params}
-    return essence[0].lower(), MappingProxyType(found)
+    header["Content-Type"] = value
+    try:
+        _, *params = header.get_params(failobj=[("", "")])
+        found = {name.lower(): collapse_rfc2231_value(held) for name, held in params}
+    except (TypeError, ValueError):  # parameters that RFC 2231 does not allow; the type itself still counts
+        return essence, MappingProxyType({})
+    return essence, MappingProxyType(found)
 
 
 def is_event_stream(content_type: str | None) -> bool:

@@ -26,9 +26,13 @@ class Recogniser:
         """Take note of the endpoint that the stream at `url` announced, if it did."""
         if stream.endpoint is None:
             return
+        try:
+            endpoint = urljoin(url, stream.endpoint)
+        except ValueError:  # no URL: its client cannot post there either
+            return
         if len(self._streams) >= MAX_ENDPOINTS:
             del self._streams[next(iter(self._streams))]
-        self._streams[urljoin(url, stream.endpoint)] = stream
+        self._streams[endpoint] = stream
 
 
 class FirstEvent:

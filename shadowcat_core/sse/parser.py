@@ -77,6 +77,11 @@ class SseParser:
         """The reconnection time that the stream asked for last; in force as soon as its line is complete."""
         return self._retry_ms
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of an unfinished block are held."""
+        return len(self._held)
+
     def close(self) -> bytes:
         """End the stream and return the unfinished rest verbatim. It is never an event, however complete it looks."""
         rest = bytes(self._held)
@@ -181,8 +186,11 @@ class SseParser:
         """Take `chunk` behind what is held; return all of it once the held block is complete, else nothing."""
         searched = len(self._held)
         if searched + len(chunk) > self._limit:
-            within = b"".join((self._held, chunk[: self._limit - searched]))
-            if find_blank_line(within, self._line, searched)[0] < 0:
+            # Held and given back: a copy of what is held may be the largest thing in memory.
+            self._held += chunk[: self._limit - searched]
+            end, _ = find_blank_line(self._held, self._line, searched)
+            del self._held[searched:]
+            if end < 0:
                 raise MessageTooLarge(self._limit + 1, self._limit)
             return b"".join((self._held, chunk))
         self._held += chunk

@@ -110,6 +110,7 @@ async def test_http_plus_sse_is_recognised_by_its_endpoint_event_and_its_posts_b
     [
         pytest.param("reverse:http://127.0.0.1:3001", "http://elsewhere:9/messages", True, id="absolute"),
         pytest.param("reverse:http://127.0.0.1:3001", "/messages?s=1", False, id="relative"),
+        pytest.param("reverse:http://127.0.0.1:3001", "http://[::1", True, id="no-url"),
         pytest.param("regular", "http://elsewhere:9/messages", False, id="forward-proxies-see-it-anyway"),
     ],
 )
@@ -119,7 +120,18 @@ async def test_an_endpoint_that_leads_past_the_proxy_is_said(proxy, caplog, mode
     await proxy.ask(get)
     stream = await proxy.begin_response(get, response_of(content_type="text/event-stream"))
     stream(f"event: endpoint\ndata: {endpoint}\n\n".encode())
-    assert (f"absolute endpoint {endpoint}" in caplog.text) is said
+    assert (f"announces the endpoint {endpoint}" in caplog.text) is said
+
+
+async def test_an_endpoint_cannot_forge_a_log_line(proxy, caplog):
+    get = request_flow(None, method="GET", headers={"accept": "text/event-stream"})
+    get.client_conn.proxy_mode = ProxyMode.parse("reverse:http://127.0.0.1:3001")
+    await proxy.ask(get)
+    stream = await proxy.begin_response(get, response_of(content_type="text/event-stream"))
+    stream(b"event: endpoint\ndata: //x/\ndata: [1] shadowcat: a lie \x1b[2J\n\n")
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    assert "\x1b" not in record.getMessage()
 
 
 async def test_a_long_first_event_is_not_waited_for(proxy):

@@ -27,6 +27,8 @@ CODINGS = [
     pytest.param("deflate", raw_deflate, id="deflate-without-zlib-wrapper"),
     pytest.param("br", brotli.compress, id="br"),
     pytest.param("zstd", zstandard.compress, id="zstd"),
+    pytest.param("gzip", lambda b: gzip.compress(b[:100]) + gzip.compress(b[100:]), id="gzip-in-two-members"),
+    pytest.param("zstd", lambda b: zstandard.compress(b[:100]) + zstandard.compress(b[100:]), id="zstd-in-two-frames"),
     pytest.param("gzip, br", lambda b: brotli.compress(gzip.compress(b)), id="two-codings"),
 ]
 

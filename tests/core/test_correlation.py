@@ -159,6 +159,18 @@ def test_the_oldest_call_beyond_the_limit_is_forgotten_and_counted():
     assert correlator._scopes == correlator._calls == {}
 
 
+def test_open_calls_are_bounded_in_bytes_too():
+    correlator = Correlator(max_bytes=10_000)
+    for number in range(20):
+        correlator.see(ask(number, text="x" * 1_000), "s")
+    assert len(correlator) == 9
+    assert correlator.forgotten == 11
+    huge = correlator.see(ask(99, text="x" * 50_000), "s")
+    assert len(correlator) == 1
+    assert correlator.see(answer(99), "s") is huge
+    assert correlator._bytes == 0
+
+
 def test_calls_that_never_get_their_next_round_are_bounded_too():
     correlator = Correlator(max_calls=3)
     for number in range(5):

@@ -23,3 +23,9 @@ def test_the_default_window_is_the_documented_one():
     for i in range(5_000):
         window.seen(str(i))
     assert len(window) == DEDUP_WINDOW_IDS == 1_000
+
+
+def test_long_ids_are_recognised_and_cost_no_more_than_short_ones():
+    window = DedupWindow()
+    assert [window.seen("x" * 200_000), window.seen("y" * 200_000), window.seen("x" * 200_000)] == [False, False, True]
+    assert all(len(known) <= 64 for known in window._ids)
