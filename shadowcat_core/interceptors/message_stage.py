@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Coroutine
 from functools import partial
+from types import CoroutineType
 from typing import Final
 
 from shadowcat_core.errors import BadVerdict
@@ -16,6 +17,7 @@ from shadowcat_core.messages import Message, MessageBatch
 type Edit = Continue | Modify | Block | Mock | Inject
 """The verdicts that take no time."""
 EDITS: Final = (Modify, Block, Mock, Inject)
+WAITING: Final = (CoroutineType, Delay, Pause, Awaitable)
 
 
 def apply(verdict: Edit, batch: MessageBatch, position: int) -> None:
@@ -70,9 +72,9 @@ class MessageStage(Stage):
                     answer = self._intercept(message)
                     if isinstance(answer, Continue):
                         continue
-                    if not isinstance(answer, EDITS):
+                    if isinstance(answer, WAITING):
                         return partial(self._finish, batch, found, index, answer)
-                    apply(answer, batch, position)
+                    apply(_edit(answer), batch, position)
                     self.settle(batch, mark)
                 except Exception as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
                     self.fail(batch, mark, (position,), exc)

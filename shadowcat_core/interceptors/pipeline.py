@@ -33,8 +33,8 @@ class Route:
     """The interceptors of one direction, and what all of them together care for."""
 
     judges: tuple[Judge, ...] = ()
-    general: tuple[Judge, ...] = ()
-    """Those among them who want every message."""
+    general: tuple[int, ...] = ()
+    """Where among them those stand who want every message."""
     methods: AbstractSet[str] = frozenset()
     kinds: AbstractSet[Kind] = frozenset()
     exact: bool = False
@@ -50,22 +50,27 @@ class Route:
         by_kind = [interest for interest in interests if interest.methods is None and interest.kinds is not None]
         return cls(
             judges=tuple(judge for _, judge in stages),
-            general=tuple(judge for stage, judge in stages if stage.interest.is_general),
+            general=tuple(index for index, interest in enumerate(interests) if interest.is_general),
             methods=frozenset().union(*(interest.methods or () for interest in by_method)),
             kinds=frozenset().union(*(interest.kinds or () for interest in by_kind)),
             exact=any(interest.exact for interest in by_method),
             narrows=bool(by_method or by_kind) and not any(interest.exact for interest in by_kind),
         )
 
-    def narrowed(self, batch: MessageBatch) -> tuple[Judge, ...]:
-        """Tell whom to ask about a batch of many messages: only the general ones, if it has nothing for the others."""
-        if not len(batch):
-            return ()
+    def is_quiet(self, batch: MessageBatch) -> bool:
+        """True when a batch, as it is now, holds nothing for those who want something in particular."""
         if not self.narrows:
-            return self.judges
+            return False
+        hint = batch.hint
+        if hint is not None:
+            return (
+                hint.method not in self.methods
+                and hint.kind not in self.kinds
+                and not (self.exact and batch.candidates(self.methods))
+            )
         if batch.candidates(self.methods) if self.exact else batch.where(self.methods):
-            return self.judges
-        return self.judges if self.kinds and batch.where(None, self.kinds) else self.general
+            return False
+        return not (self.kinds and batch.where(None, self.kinds))
 
 
 _NOBODY: Final = Route()
@@ -183,32 +188,37 @@ class Pipeline:
         before that: the messages in front of one that is held, when nobody has anything against them.
         """
         route = self._routes[batch.context.direction]
-        hint = batch.hint
-        if hint is None:
-            judges = route.narrowed(batch)
-        elif (
-            route.narrows
-            and hint.method not in route.methods
-            and hint.kind not in route.kinds
-            and not (route.exact and batch.candidates(route.methods))
-        ):
-            judges = route.general
-        else:
-            judges = route.judges
-        for index, judge in enumerate(judges):
-            finish = judge(batch)
+        judges, start = route.judges, 0
+        if batch.hint is None and not len(batch):
+            return None
+        if route.is_quiet(batch):
+            start = len(judges)
+            for index in route.general:
+                finish = judges[index](batch)
+                if finish is not None:
+                    return self._start(batch, judges, index, finish, release)
+                if batch.edited:  # it may hold something for the others now
+                    start = index + 1
+                    break
+        for index in range(start, len(judges)):
+            finish = judges[index](batch)
             if finish is not None:
-                running = self._scheduler.start(self._finish(batch, judges, index, finish, release))
-                if not running.done():
-                    return running
-                running.result()
-                return None
+                return self._start(batch, judges, index, finish, release)
         return None
 
     def close(self) -> None:
         """Give up audits that wait. The pipeline may still be used."""
         for audit in self._audits.values():
             audit.close()
+
+    def _start(
+        self, batch: MessageBatch, judges: tuple[Judge, ...], index: int, finish: Finish, release: Release | None
+    ) -> Running | None:
+        running = self._scheduler.start(self._finish(batch, judges, index, finish, release))
+        if not running.done():
+            return running
+        running.result()
+        return None
 
     async def _finish(
         self, batch: MessageBatch, judges: tuple[Judge, ...], index: int, finish: Finish, release: Release | None

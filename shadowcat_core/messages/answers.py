@@ -34,9 +34,9 @@ class Settlement(Enum):
 def settlement_of(message: Message) -> Settlement:
     """Tell how a message is settled, by what its receiver may take it for.
 
-    A message that is not JSON-RPC may still be read by a lenient receiver, and waited for: one with a method and an id
-    counts as a request, one with an id alone as an answer. What comes from a client and has neither gets an answer
-    with the id null, as JSON-RPC has it for what cannot be read.
+    A message that is not JSON-RPC may still be read by a lenient receiver, and waited for: one with an id counts as an
+    answer if it has a result or an error, else as a request. What comes from a client and has neither id nor method
+    gets an answer with the id null, as JSON-RPC has it for what cannot be read.
     """
     kind, method, request_id = message.envelope
     match kind:
@@ -47,7 +47,9 @@ def settlement_of(message: Message) -> Settlement:
         case Kind.NOTIFICATION:
             return Settlement.VANISH
         case Kind.INVALID if request_id is not None:
-            return Settlement.SUBSTITUTE if method is None else Settlement.REPLY
+            payload = message.payload
+            answers = method is None and isinstance(payload, dict) and ("result" in payload or "error" in payload)
+            return Settlement.SUBSTITUTE if answers else Settlement.REPLY
         case Kind.INVALID if method is None and message.direction is Direction.CLIENT_TO_SERVER:
             return Settlement.REPLY
         case Kind.INVALID:
