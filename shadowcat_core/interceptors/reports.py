@@ -24,11 +24,10 @@ class Reports:
         self._told: dict[str, tuple[int, int]] = {}  # when, and how many failures since, by name
 
     def verdict(self, record: VerdictRecord) -> None:
-        """Pass a record on."""
-        if self._on_verdict is None:
-            return
+        """Pass a record on to who wants them."""
         try:
-            self._on_verdict(record)
+            if self._on_verdict is not None:
+                self._on_verdict(record)
         except Exception as exc:  # noqa: BLE001 -- a watcher never breaks what it watches
             self.failures += 1
             self.failure("on_verdict", exc)

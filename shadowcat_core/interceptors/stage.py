@@ -1,5 +1,6 @@
 """One interceptor in a pipeline: shown what it cares for, counted, kept to its time, and covered when it fails."""
 
+from abc import ABC, abstractmethod
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from types import CoroutineType
@@ -22,7 +23,7 @@ type Found = Sequence[tuple[int, Message]]
 _ACTIONS: Final = {act: Action(act) for act in Act}
 
 
-class Stage:
+class Stage(ABC):
     """An interceptor, its settings, and what it did so far. Made by a `Pipeline`."""
 
     def __init__(
@@ -36,13 +37,13 @@ class Stage:
         self.clock_ns = scheduler.clock_ns
         self._reports = reports
 
+    @abstractmethod
     def judge(self, batch: MessageBatch) -> Finish | None:
         """Let the interceptor see and edit a batch; gives what is left to do when that takes waiting.
 
         Never raises, and neither does the rest, unless it is cancelled: the edits of an interceptor that did not get
         to its end are undone.
         """
-        raise NotImplementedError
 
     def admit(self, batch: MessageBatch) -> Found:
         """Find what to show to the interceptor, after covering for it where that cannot be told."""
@@ -167,12 +168,13 @@ class Stage:
 
 
 def _check(change: Change) -> None:
-    """Refuse a message that an interceptor made into what is none."""
-    after, before = change.after, change.before
-    if (
-        (change.act is Act.MODIFY or change.act is Act.INJECT)
-        and after is not None
-        and after.kind is Kind.INVALID
-        and (before is None or before.kind is not Kind.INVALID)
-    ):
-        raise BadVerdict("a message was made into what is no JSON-RPC message" if before else "no JSON-RPC message")
+    """Refuse a message that an interceptor made into something less than it was."""
+    before, after = change.before, change.after
+    if after is None or (change.act is not Act.MODIFY and change.act is not Act.INJECT):
+        return
+    if after.kind is not Kind.INVALID:
+        return
+    if before is None:
+        raise BadVerdict("no JSON-RPC message")
+    if before.kind is not Kind.INVALID or (before.is_json and not after.is_json):
+        raise BadVerdict("a message was made into what is no JSON-RPC message")

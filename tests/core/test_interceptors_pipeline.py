@@ -21,6 +21,7 @@ from shadowcat_core.interceptors import (
     adapt,
     on_asyncio,
 )
+from shadowcat_core.interceptors.scheduling import advance
 from tests.core.interception import (
     FRAMINGS,
     TO_CLIENT,
@@ -294,6 +295,25 @@ def test_an_interceptor_may_use_what_belongs_to_one_task():
         await pipeline.run(batch)
         assert names(batch) == ["xa"]
         assert pipeline.stages[0].metrics.failures == 0
+
+    in_virtual_time(main())
+
+
+def test_a_coroutine_that_is_given_up_while_it_waits_is_closed():
+    ended = []
+
+    async def wait():
+        try:
+            await asyncio.sleep(1)
+        finally:
+            ended.append(True)
+
+    async def main():
+        steps = advance(wait()).__await__()
+        next(steps)
+        steps.close()
+        assert ended == [True]
+        assert advance(asyncio.sleep(0, "done")).__await__().send(None) is None
 
     in_virtual_time(main())
 
