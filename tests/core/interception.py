@@ -148,3 +148,22 @@ class Does:
     def intercept_batch(self, batch: MessageBatch) -> Any:
         self.calls += 1
         return self.action(batch)
+
+
+def note(name: str) -> bytes:
+    return b'{"jsonrpc":"2.0","method":"notifications/%s","params":{}}' % name.encode()
+
+
+def names(batch: MessageBatch) -> list[str]:
+    """What `note` named the messages."""
+    return [str(message.method).removeprefix("notifications/") for message in batch]
+
+
+def tagging(tag: str, **interest: Any) -> Does:
+    """An interceptor that appends a letter to every method."""
+
+    def tag_all(batch: MessageBatch) -> None:
+        for position, message in batch.where():
+            batch.replace(position, {**message.payload, "method": message.method + tag})
+
+    return Does(tag_all, **interest)
