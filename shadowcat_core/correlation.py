@@ -40,10 +40,13 @@ class Call:
     cancelled_ns: int | None = None
     """When the sender of the request gave it up."""
     round: int = 1
-    first: "Call" = field(init=False, repr=False)
+    earliest: "Call | None" = field(default=None, repr=False)
+    """The first round, where this is a later one."""
 
-    def __post_init__(self) -> None:
-        self.first = self
+    @property
+    def first(self) -> "Call":
+        """The call that began it; itself, mostly, which is not stored: a cycle would outlive it until a collection."""
+        return self.earliest or self
 
     @property
     def duration_ns(self) -> int | None:
@@ -115,7 +118,7 @@ class Correlator:
         state = mcp.request_state(_payload(call.request))
         earlier = self._rounds.pop((call.request.method, call.request.target, state or ""), None)
         if earlier is not None:
-            call.first, call.round = earlier.first, earlier.round + 1
+            call.earliest, call.round = earlier.first, earlier.round + 1
 
     def _answer(self, message: Message, key: Key) -> Call | None:
         call = self._calls.get(key)

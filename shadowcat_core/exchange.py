@@ -10,6 +10,7 @@ from typing import Protocol
 
 from shadowcat_core.correlation import Call, Correlator
 from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.limits import MAX_WAITING_BYTES
 from shadowcat_core.mcp import Direction, Recognition, Transport
 from shadowcat_core.messages import Message, MessageBatch, MessageContext
 from shadowcat_core.stream import BatchSink, ChunkSink, Clock, StreamMetrics, StreamTap
@@ -120,6 +121,7 @@ class ExchangeRegistry:
         self._correlator = Correlator()
         self._running: dict[str, Exchange] = {}
         self._waiting: deque[Callable[[], object]] = deque()
+        self._waiting_bytes = 0
         self._catching_up = False
 
     def __len__(self) -> int:
@@ -135,14 +137,18 @@ class ExchangeRegistry:
         exchange = Exchange(self.opened, flow_id, recognition, body, self.clock_ns())
         self._running[flow_id] = exchange
         if body:
-            self.later(lambda: self._see_request(exchange))
+            self.later(lambda: self._see_request(exchange), len(body))
         exchange.batch_sinks.append(lambda batch: self.see_answer(exchange, batch))
         return exchange
 
-    def later(self, reading: Callable[[], object]) -> None:
-        """Put something off until the next `catch_up`, after all that was put off before it."""
+    def later(self, reading: Callable[[], object], size: int = 0) -> None:
+        """Put something off until the next `catch_up`, after all that was put off before it.
+
+        `size` is how many bytes it keeps in memory until then.
+        """
         self._waiting.append(reading)
-        if len(self._waiting) > _MAX_WAITING:
+        self._waiting_bytes += size
+        if len(self._waiting) > _MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
             self.catch_up()
 
     def catch_up(self, until_ns: int | None = None) -> bool:
@@ -160,7 +166,10 @@ class ExchangeRegistry:
                     break
         finally:
             self._catching_up = False
-        return not self._waiting
+        if self._waiting:
+            return False
+        self._waiting_bytes = 0
+        return True
 
     def see_answer(self, exchange: Exchange, batch: MessageBatch) -> None:
         """Take note of messages in an exchange's response."""

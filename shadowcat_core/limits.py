@@ -169,8 +169,14 @@ MAX_ACCEPTED_BODY_BYTES = Limit(
     "`accepted`. A thousand of them are kept at most.",
 )
 MAX_OPEN_CALL_BYTES = Limit(
-    8 * MiB,
+    2 * MiB,
     unit="bytes",
     reason="Requests that wait for their answers, together. The oldest is forgotten first and counted; its answer is "
     "then shown without its name and time.",
+)
+MAX_WAITING_BYTES = Limit(
+    1 * MiB,
+    unit="bytes",
+    reason="Bodies of short exchanges that wait to be read and shown; with more than that they are read and shown at "
+    "once, on the wire's time. A few hundred calls of usual size are half of it.",
 )

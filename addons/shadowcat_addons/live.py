@@ -23,6 +23,7 @@ from shadowcat_core.limits import (
     MAX_ACCEPTED_BODY_BYTES,
     MAX_ACCEPTED_EXCHANGES,
     MAX_KEPT_BODY_BYTES,
+    MAX_WAITING_BYTES,
 )
 from shadowcat_core.mcp import is_json
 from shadowcat_core.summary import exchange_failed, labels, summary
@@ -75,6 +76,12 @@ class _View:
             return b""
         return decoded_body(response.raw_content, response.headers.get("content-encoding", "")) or b""
 
+    @property
+    def body_bytes(self) -> int:
+        """What the flow's bodies weigh."""
+        request, response = self.flow.request.raw_content, self.flow.response and self.flow.response.raw_content
+        return len(request or b"") + len(response or b"")
+
     def tell(self, now_ns: int) -> None:
         """Bring comment, labels and mark up to date; a comment of the user's own stays."""
         flow = self.flow
@@ -93,6 +100,7 @@ class Live:
         self._on_failure = on_failure
         self._views: dict[int, _View] = {}
         self._dirty: list[_View] = []
+        self._dirty_bytes = 0
         self._timer: asyncio.Handle | None = None
         self._at_once = False
         # Exchanges that are over while their answers come on another stream, by number, the oldest first.
@@ -135,6 +143,9 @@ class Live:
         exchange.ended_ns = self._registry.clock_ns()
         self._registry.later(lambda: self._registry.see_body(exchange, view.whole_body()))
         self._show(view)
+        self._dirty_bytes += view.body_bytes
+        if self._dirty_bytes > MAX_WAITING_BYTES:  # by now nobody else may keep these flows
+            self.show_now()
 
     def update_soon(self, view: _View) -> None:
         """Let a view be shown with the next update."""
@@ -149,7 +160,7 @@ class Live:
             self._timer.cancel()
             self._timer = None
         self._registry.catch_up()
-        shown, self._dirty = self._dirty, []
+        shown, self._dirty, self._dirty_bytes = self._dirty, [], 0
         self._tell(shown)
 
     def _update_some(self) -> None:
@@ -159,6 +170,8 @@ class Live:
             while self._dirty and self._registry.clock_ns() < until_ns:
                 burst, self._dirty = self._dirty[:VIEWS_AT_A_TIME], self._dirty[VIEWS_AT_A_TIME:]
                 self._tell(burst)
+        if not self._dirty:
+            self._dirty_bytes = 0
         self._timer = asyncio.get_running_loop().call_soon(self._update_some) if self._dirty else None
 
     def _show(self, view: _View) -> None:

@@ -6,7 +6,7 @@ import pytest
 from mitmproxy import exceptions
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from tests.addons.conftest import request_flow, response_of
+from tests.addons.conftest import CALL, request_flow, response_of
 
 EVENT = b'event: message\ndata: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}\n\n'
 RESULT = b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n'
@@ -165,3 +165,14 @@ async def test_behind_a_reverse_proxy_other_traffic_is_named_by_its_path(proxy):
     flow.client_conn.proxy_mode = ProxyMode.parse("reverse:http://127.0.0.1:3001")
     await proxy.ask(flow)
     assert flow.comment == "/.well-known/oauth-protected-resource"
+
+
+async def test_large_bodies_do_not_wait_to_be_shown(proxy, updates):
+    flow = request_flow({**CALL, "params": {"name": "echo", "arguments": {"text": "x" * 1_100_000}}})
+    proxy.suite.request(flow)
+    flow.response = response_of({"jsonrpc": "2.0", "id": 7, "result": {}})
+    proxy.suite.responseheaders(flow)
+    assert flow.comment == ""
+    proxy.suite.response(flow)
+    assert flow.comment.startswith("tools/call echo → ok")
+    assert not proxy.suite.live._dirty

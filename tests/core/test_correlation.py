@@ -1,5 +1,7 @@
 """Requests and answers find each other, by scope, direction and id, and nothing grows without a limit."""
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,3 +259,17 @@ def test_any_conversation_keeps_the_tables_in_step(conversation, max_calls):
         assert (len(correlator), correlator.forgotten) == (len(model), forgotten)
         assert set(correlator._calls) == set(model)
         assert set(correlator._scopes) == {known[0] for known in model}
+
+
+def test_a_call_that_is_over_is_freed_without_a_collection():
+    gc.collect()
+    gc.disable()
+    try:
+        before = [id(known) for known in gc.get_objects() if isinstance(known, Call)]
+        correlator = Correlator()
+        correlator.see(ask(1), "s")
+        correlator.see(answer(1), "s")
+        after = [id(known) for known in gc.get_objects() if isinstance(known, Call)]
+        assert set(after) <= set(before)
+    finally:
+        gc.enable()

@@ -197,14 +197,14 @@ CODED: dict[str, tuple[str, bytes, str | None]] = {  # coding, body, what is sai
 
 
 ENDPOINTS: dict[str, tuple[bytes, str | None]] = {
-    "to elsewhere": (b"event: endpoint\ndata: https://elsewhere.test/mcp?session_id=s\n\n", "absolute endpoint"),
+    "to elsewhere": (b"event: endpoint\ndata: https://elsewhere.test/mcp?session_id=s\n\n", "announces the endpoint"),
     "to elsewhere, in two lines": (
         b"event: endpoint\ndata: //x.test/\ndata: [1] shadowcat: lie\n\n",
-        "absolute endpoint",
+        "announces the endpoint",
     ),
     "to elsewhere, with control characters": (
         b"event: endpoint\ndata: //x/\x1b]0;owned\x07\x0b\x0c\xc2\x85\n\n",
-        "absolute endpoint",
+        "announces the endpoint",
     ),
     "that is no URI": (b"event: endpoint\ndata: http://[::1\n\n", "endpoint"),
     "of bytes that are no UTF-8": (b"event: endpoint\ndata: /\xff\xfe\n\n", None),
