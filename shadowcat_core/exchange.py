@@ -49,6 +49,8 @@ class Exchange:
         self.status: int | None = None
         """The response's HTTP status, once its head is here."""
         self.ended_ns: int | None = None
+        self.broke_off: str | None = None
+        """How it ended when not as it should, in the words of the tape's `end` record."""
         self.sinks_first = False
         """Chunk sinks see a chunk before it passes, not after: the tape's standard mode."""
         self.on_tape = False
@@ -181,10 +183,14 @@ class ExchangeRegistry:
 
     def see_body(self, exchange: Exchange, body: bytes) -> None:
         """Take note of a response that came in one piece."""
-        if body:
-            context = exchange.context(Direction.SERVER_TO_CLIENT)
-            at_ns = exchange.ended_ns or self.clock_ns()
-            self.see_answer(exchange, MessageBatch.of_body(body, context, at_ns))
+        if not body:
+            return
+        at_ns = exchange.ended_ns or self.clock_ns()
+        batch = MessageBatch.of_body(body, exchange.context(Direction.SERVER_TO_CLIENT), at_ns)
+        refused = exchange.status is not None and exchange.status >= 400
+        if refused and all(message.kind is Kind.INVALID for message in batch):
+            return  # a page that explains the status
+        self.see_answer(exchange, batch)
 
     def close(self, flow_id: str) -> None:
         """End an exchange; ending it twice is no harm."""

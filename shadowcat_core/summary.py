@@ -11,6 +11,7 @@ from shadowcat_core.messages import Message
 from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error, printable, size_text, title
 
 HTTP_ACCEPTED = 202
+_BROKEN = {"reset": "→ ✗ server hung up", "error": "→ ✗ broke off", "killed": "→ ✗ killed"}
 _STREAMS = {
     RecognitionKind.STREAM: "server stream",
     RecognitionKind.SSE_STREAM: "HTTP+SSE stream",
@@ -48,7 +49,7 @@ def exchange_failed(exchange: Exchange) -> bool:
     """Say whether an exchange failed: an error, a tool's own failure, or an HTTP status that is one."""
     if any(is_failure(answer) for answer in _answers(exchange)):
         return True
-    return _is_refused(exchange)
+    return _is_refused(exchange) or (exchange.broke_off in _BROKEN and _is_unanswered(exchange))
 
 
 def ended_unsaid(exchange: Exchange) -> bool:
@@ -57,6 +58,10 @@ def ended_unsaid(exchange: Exchange) -> bool:
         return exchange.messages == 0
     if exchange.status == HTTP_ACCEPTED or exchange.listens or _unread_bytes(exchange):
         return False
+    return _is_unanswered(exchange)
+
+
+def _is_unanswered(exchange: Exchange) -> bool:
     return any(call.answer is None and call.cancelled_ns is None for call in exchange.calls)
 
 
@@ -102,7 +107,10 @@ def _outcome(exchange: Exchange) -> str:
         return "…"
     if exchange.status == HTTP_ACCEPTED:
         return "→ accepted"
+    if exchange.broke_off == "client_closed":
+        return "→ client left"
     if exchange.listens or exchange.recognition.kind in _STREAMS or not exchange.asked:
         return "→ closed"
-    unread = _unread_bytes(exchange)
-    return f"→ {size_text(unread)} that were not read" if unread else "→ no answer"
+    if unread := _unread_bytes(exchange):
+        return f"→ {size_text(unread)} that were not read"
+    return _BROKEN.get(exchange.broke_off or "", "→ no answer")

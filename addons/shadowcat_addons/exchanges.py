@@ -69,6 +69,8 @@ class Exchanges:
         )
 
     def request(self, flow: http.HTTPFlow) -> None:
+        if not flow.live:  # read from a file: it keeps what it said when it was live
+            return
         recognition, head, body = self._recognise(flow)
         if recognition.is_mcp:
             self._open(flow, recognition, head, body)
@@ -77,7 +79,7 @@ class Exchanges:
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         response = flow.response
-        if response is None:
+        if response is None or not flow.live:
             return
         exchange = self._registry.get(flow.id)
         head = HeaderFields(response.headers.fields)
@@ -150,6 +152,7 @@ class Exchanges:
         exchange = self._registry.get(flow.id)
         if exchange is None:
             return
+        exchange.broke_off = None if flow.error is None else how_it_broke_off(flow.error.msg)
         for watcher in self._watchers:
             watcher.ended(exchange, flow)
         del self._flows[flow.id]
@@ -162,3 +165,15 @@ def leads_elsewhere(endpoint: str) -> bool:
         return bool(urlsplit(endpoint).netloc)
     except ValueError:
         return True
+
+
+def how_it_broke_off(error: str) -> str:
+    """Put mitmproxy's error text into the tape's words: `client_closed`, `killed`, `reset` or `error`."""
+    lowered = error.lower()
+    if "client disconnected" in lowered:
+        return "client_closed"
+    if "killed" in lowered:
+        return "killed"
+    if "closed connection" in lowered or "reset" in lowered or "disconnected" in lowered:
+        return "reset"
+    return "error"

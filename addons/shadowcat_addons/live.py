@@ -39,6 +39,15 @@ ASKED_AT_ONCE = ("intercept", "save_stream_file", "hardump", "dumper_filter")
 """mitmproxy options that read a flow's labels or comment in the hook of the request or response itself."""
 
 
+class ChunkTimes(list[list[int]]):
+    """A list, which flow files can hold, that does not fill the screen where mitmproxy's console prints metadata."""
+
+    def __str__(self) -> str:
+        return f"of {len(self)} chunks"
+
+    __repr__ = __str__
+
+
 class _View:
     """What people see of one exchange."""
 
@@ -66,7 +75,7 @@ class _View:
         """Put what is kept of a streamed body where mitmproxy looks for bodies."""
         if self._kept is not None and self.flow.response is not None and ctx.options.shadowcat_live_bytes:
             self.flow.response.data.content = self._kept.content()
-            self.flow.metadata[TIMES_KEY] = self._kept.times()
+            self.flow.metadata[TIMES_KEY] = ChunkTimes(self._kept.times())
 
     def whole_body(self) -> bytes:
         """The response's body without its coding, when it is one piece and may be a message; else nothing."""

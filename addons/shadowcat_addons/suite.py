@@ -36,7 +36,9 @@ class Shadowcat:
         self.upstream_errors = UpstreamErrors(self.registry)
         # The tape first: what happens is recorded before anybody acts on it.
         self.exchanges = Exchanges(self.registry, [self.tape, self.live, self.console])
-        self._configurable = (self.defaults, self.tape, self.live, self.console)
+        # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
+        # better told before that.
+        self._configurable = (self.tape, self.live, self.console, self.defaults)
         self._restore: Callable[[], None] | None = None
         self.requestheaders = self.defaults.requestheaders
         self.request = self.exchanges.request

@@ -185,7 +185,7 @@ class Tape:
             recorder.put(Verdict(now_ns, exchange.number, "upstream errors", "answer", text, result=body))
             recorder.put(_head(now_ns, exchange, response))
             recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
-        recorder.put(End(now_ns, exchange.number, how_it_ended(text), text))
+        recorder.put(End(now_ns, exchange.number, exchange.broke_off or "error", text))
 
 
 def _head(at_ns: int, exchange: Exchange, response: http.Response) -> Response:
@@ -222,15 +222,3 @@ def address(peer: tuple[str, int] | None) -> str | None:
         return None
     host, port = peer[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def how_it_ended(error: str) -> str:
-    """Put mitmproxy's error text into the tape's words: `client_closed`, `killed`, `reset` or `error`."""
-    lowered = error.lower()
-    if "client disconnected" in lowered:
-        return "client_closed"
-    if "killed" in lowered:
-        return "killed"
-    if "closed connection" in lowered or "reset" in lowered or "disconnected" in lowered:
-        return "reset"
-    return "error"

@@ -110,6 +110,8 @@ def launch(
     options: Mapping[str, str],
 ) -> None:
     """Become the program: its signals, its terminal and its exit status are then its own."""
+    if upstream is None and extra and extra[0].startswith(("http://", "https://")):
+        raise click.UsageError(f"to stand in front of a server, say --upstream {extra[0]}", click.get_current_context())
     command = mitmproxy_command(program, listen=listen, upstream=upstream, tape=tape, options=options, extra=extra)
     if told := advice(upstream, listen, extra):
         complain(told)

@@ -92,9 +92,11 @@ def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json:
     \b
     Examples:
       shadowcat tape show a.tape.jsonl method:tools/call status:error
-      shadowcat tape show a.tape.jsonl -kind:notification duration:>1s --payload
+      shadowcat tape show a.tape.jsonl -kind:notification 'duration:>1s' --payload
       shadowcat tape show a.tape.jsonl exchange:3 --raw
     """
+    if stray := next((word for word in words if Path(word).is_file()), None):
+        raise click.UsageError(f"one tape at a time: {stray} is a file, not a filter", click.get_current_context())
     opened = Tape.open(path)
     try:
         test_record, test_row = (parse_record_filter(words), None) if raw else (None, parse_row_filter(words))
@@ -198,7 +200,7 @@ def _print_verdict(found: Survey, opened: Tape) -> None:
     for numbers, what in ((found.unfinished, "without an end"), (found.headless, "without a beginning")):
         if numbers:
             some = ", ".join(map(str, numbers[:10])) + (" …" if len(numbers) > 10 else "")
-            console.print(f"  exchanges {what}: {some}", highlight=False)
+            console.print(f"  {what}: exchange {some}", highlight=False)
     if found.unknown:
         console.print(f"  {found.unknown:,} records of kinds that this version does not know", highlight=False)
 

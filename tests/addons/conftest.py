@@ -21,6 +21,7 @@ def request_flow(payload=CALL, *, method="POST", headers=None, url="http://127.0
     """A flow whose request is complete."""
     body = b"" if payload is None else payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     flow = tflow.tflow()
+    flow.live = True
     flow.request = http.Request.make(method, url, body, MCP_HEADERS if headers is None else headers)
     return flow
 

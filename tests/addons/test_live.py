@@ -113,13 +113,14 @@ async def test_nothing_is_kept_when_the_user_wants_nothing_kept(proxy):
             {"error": {"code": -32600, "message": "s"}}, 404, "→ ✗ error -32600 s", True, id="error-and-status"
         ),
         pytest.param(None, 404, "→ ✗ HTTP 404", True, id="status"),
+        pytest.param(b'{"error":"invalid_token"}', 401, "→ ✗ HTTP 401", True, id="status-with-a-page"),
         pytest.param(None, 202, "→ accepted", False, id="accepted"),
         pytest.param(None, 200, "→ no answer", False, id="empty"),
     ],
 )
 async def test_the_comment_says_how_it_went_and_failures_are_marked(proxy, answer, status, comment, marked):
     flow = await proxy.ask(request_flow())
-    payload = None if answer is None else {"jsonrpc": "2.0", "id": 7, **answer}
+    payload = {"jsonrpc": "2.0", "id": 7, **answer} if isinstance(answer, dict) else answer
     await proxy.answer(flow, response_of(payload, status=status))
     assert flow.comment.startswith(f"tools/call echo {comment} · ")
     assert bool(flow.marked) is marked
@@ -142,12 +143,23 @@ async def test_a_comment_and_a_mark_of_the_users_own_stay(proxy):
     assert flow.marked == ":star:"
 
 
-async def test_a_stream_that_breaks_off_keeps_what_came(proxy):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("Client disconnected.", "client left"),
+        ("server closed connection", "✗ server hung up"),
+        ("Connection killed.", "✗ killed"),
+        ("HTTP/2 protocol error: nonsense", "✗ broke off"),
+    ],
+)
+async def test_a_stream_that_breaks_off_keeps_what_came_and_says_who_left(proxy, error, said):
     flow, stream = await begin(proxy)
     stream(EVENT)
-    await proxy.fail(flow, "Server disconnected.")
+    await proxy.fail(flow, error)
     assert flow.response.content == EVENT
-    assert flow.comment.startswith("tools/call echo → no answer")
+    assert flow.comment.startswith(f"tools/call echo → {said} · ")
+    assert bool(flow.marked) is ("✗" in said)
+    assert str(flow.metadata["shadowcat.times"]) == "of 1 chunks"
 
 
 @pytest.mark.parametrize(

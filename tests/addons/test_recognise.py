@@ -153,3 +153,14 @@ async def test_a_batch_of_2025_03_26_is_labelled_with_all_its_methods(proxy):
         flow, response_of([{"jsonrpc": "2.0", "id": 8, "result": {}}, {"jsonrpc": "2.0", "id": 7, "result": {}}])
     )
     assert flow.comment.startswith("tools/call echo +1 → ok")
+
+
+async def test_a_flow_that_was_read_from_a_file_keeps_what_it_said(proxy):
+    flow = request_flow()
+    flow.live = False
+    flow.comment = "tools/call echo → ok · 12.0 s · 13 messages"
+    await proxy.ask(flow)
+    await proxy.answer(flow, response_of({"jsonrpc": "2.0", "id": 7, "result": {}}))
+    assert flow.comment == "tools/call echo → ok · 12.0 s · 13 messages"
+    assert flow.metadata == {}
+    assert proxy.suite.registry.opened == 0
