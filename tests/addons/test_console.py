@@ -152,7 +152,7 @@ async def test_a_stream_that_breaks_off_is_said(proxy, start):
     stream(EVENT)
     await proxy.fail(flow, "Server disconnected.")
     await output.writes.get()
-    assert output.lines[1:] == ["← notifications/progress 1/4", "· tools/call echo → no answer · TIME"]
+    assert output.lines[1:] == ["← notifications/progress 1/4", "· tools/call echo → ✗ server hung up · TIME"]
 
 
 async def test_an_upstream_that_is_down_is_seen_as_the_client_sees_it(proxy, start):

@@ -170,7 +170,7 @@ def test_verify_of_a_whole_tape_ends_with_0(path):
     result = run("verify", path)
     assert result.exit_code == 0
     assert result.stdout.startswith("whole · 6 exchanges, 30 records")
-    assert "exchanges without an end: 2" in result.stdout
+    assert "without an end: exchange 2" in result.stdout
 
 
 def test_verify_of_a_tape_with_gaps_ends_with_3(save):
@@ -214,7 +214,7 @@ def test_verify_of_what_is_no_tape_ends_with_4(save):
 def test_verify_names_exchanges_without_a_beginning_and_unknown_kinds(save):
     records = [Chunk(at(n), n, "s2c", b"x") for n in range(1, 13)] + [Unknown(at(20), "weather")]
     result = run("verify", save(tape_of(records)))
-    assert "exchanges without a beginning: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 …" in result.stdout
+    assert "without a beginning: exchange 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 …" in result.stdout
     assert "1 records of kinds that this version does not know" in result.stdout
 
 
