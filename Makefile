@@ -20,8 +20,11 @@ install: $(STAMP) ## Make the development environment in .venv
 demo: $(STAMP) ## See a real MCP conversation through mitmproxy, with a tape on disk
 	@$(BIN)/shadowcat demo
 
+# What runs pytest; `coverage` puts its own program here.
+RUN ?= $(BIN)/python
+
 test: $(STAMP) ## Run the tests (partners that are not installed are skipped with a reason; see e2e)
-	@$(BIN)/python -m pytest
+	@$(RUN) -m pytest
 
 partners: $(STAMP) ## Fetch the real partners: the other SDK line, npm servers, the MCP Inspector
 	@$(BIN)/python -m tests.e2e.partners
@@ -39,7 +42,7 @@ types: $(STAMP)
 
 coverage: $(STAMP) ## Run the tests with coverage; fails under 95 % of the core
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest
+	@$(MAKE) --no-print-directory test RUN='$(BIN)/coverage run'
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='shadowcat_core/*' --fail-under=95
 
