@@ -14,7 +14,7 @@ import brotli
 import zstandard
 
 from shadowcat_core.errors import InvalidMessage, MessageTooLarge
-from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES
+from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES, MAX_EVENT_BYTES
 
 # One zstd block is at least 4 bytes and unpacks to at most 128 KiB, and the library cannot stop half-way: feeding it
 # little by little is what bounds its output.
@@ -161,10 +161,10 @@ def decoder_for(content_encoding: str, *, max_output_bytes: int = MAX_DECODED_CH
 
 
 def decoded_body(body: bytes, content_encoding: str) -> bytes | None:
-    """Decode a whole body; None when it is not in its coding, or unpacks to more than the limit."""
+    """Decode a whole body; None when it is not in its coding, or unpacks to more than `MAX_EVENT_BYTES`."""
     if not content_encoding:
         return body
     try:
-        return decoder_for(content_encoding).decode(body)
+        return decoder_for(content_encoding, max_output_bytes=MAX_EVENT_BYTES).decode(body)
     except (InvalidMessage, MessageTooLarge):
         return None

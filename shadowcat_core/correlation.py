@@ -63,6 +63,7 @@ class Correlator:
         self._max_calls = int(max_calls)
         self._max_bytes = int(max_bytes)
         self._bytes = 0  # of the open calls' requests
+        self._round_bytes = 0  # of the requests and answers of rounds that may go on
         self._calls: dict[Key, Call] = {}  # the oldest first, like the rounds
         self._scopes: dict[Hashable, dict[Key, Call]] = {}
         self._rounds: dict[tuple[str | None, str | None, str], Call] = {}  # by method, target and state
@@ -116,7 +117,7 @@ class Correlator:
     def _continue(self, call: Call) -> None:
         """Link the request to the round before it."""
         state = mcp.request_state(_payload(call.request))
-        earlier = self._rounds.pop((call.request.method, call.request.target, state or ""), None)
+        earlier = self._end_round((call.request.method, call.request.target, state or ""))
         if earlier is not None:
             call.earliest, call.round = earlier.first, earlier.round + 1
 
@@ -129,10 +130,19 @@ class Correlator:
         if message.raw.find(b"input_required") >= 0 and mcp.is_input_required(payload := _payload(message)):
             state = mcp.request_state(payload)
             if state is not None:
+                self._round_bytes += len(call.request.raw) + len(message.raw)
                 self._rounds[call.request.method, call.request.target, state] = call
-            if len(self._rounds) > self._max_calls:
-                del self._rounds[next(iter(self._rounds))]
+            while len(self._rounds) > self._max_calls or (
+                self._round_bytes > self._max_bytes and len(self._rounds) > 1
+            ):
+                self._end_round(next(iter(self._rounds)))
                 self.forgotten += 1
+        return call
+
+    def _end_round(self, key: tuple[str | None, str | None, str]) -> Call | None:
+        call = self._rounds.pop(key, None)
+        if call is not None:
+            self._round_bytes -= len(call.request.raw) + len(call.answer.raw if call.answer is not None else b"")
         return call
 
     def _cancel(self, message: Message, scope: Hashable) -> Call | None:

@@ -47,9 +47,9 @@ def labels(exchange: Exchange) -> dict[str, str]:
 
 def exchange_failed(exchange: Exchange) -> bool:
     """Say whether an exchange failed: an error, a tool's own failure, or an HTTP status that is one."""
-    if any(is_failure(answer) for answer in _answers(exchange)):
+    if any(is_failure(answer) or answer.kind is Kind.INVALID for answer in _answers(exchange)):
         return True
-    return _is_refused(exchange) or (exchange.broke_off in _BROKEN and _is_unanswered(exchange))
+    return _is_refused(exchange) or (exchange.broke_off in _BROKEN and is_unanswered(exchange))
 
 
 def ended_unsaid(exchange: Exchange) -> bool:
@@ -58,10 +58,11 @@ def ended_unsaid(exchange: Exchange) -> bool:
         return exchange.messages == 0
     if exchange.status == HTTP_ACCEPTED or exchange.listens or _unread_bytes(exchange):
         return False
-    return _is_unanswered(exchange)
+    return is_unanswered(exchange)
 
 
-def _is_unanswered(exchange: Exchange) -> bool:
+def is_unanswered(exchange: Exchange) -> bool:
+    """Say whether a call of the exchange waits for its answer, or waited in vain."""
     return any(call.answer is None and call.cancelled_ns is None for call in exchange.calls)
 
 
@@ -97,6 +98,8 @@ def _outcome(exchange: Exchange) -> str:
     for answer in answers:
         if answer.kind is Kind.ERROR:
             return f"→ ✗ error {error_text(answer)}"
+        if answer.kind is Kind.INVALID:
+            return "→ ✗ unreadable answer"
         if answer.kind is Kind.RESPONSE and is_tool_error(answer.payload):
             return "→ ✗ tool error"
     if _is_refused(exchange):

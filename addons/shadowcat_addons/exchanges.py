@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from mitmproxy import connection, http
+from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
@@ -69,7 +69,8 @@ class Exchanges:
         )
 
     def request(self, flow: http.HTTPFlow) -> None:
-        if not flow.live:  # read from a file: it keeps what it said when it was live
+        # Read from a file, it keeps what it said when it was live; open already, its response came before its body.
+        if not flow.live or self._registry.get(flow.id) is not None:
             return
         recognition, head, body = self._recognise(flow)
         if recognition.is_mcp:
@@ -92,14 +93,18 @@ class Exchanges:
         exchange.status = response.status_code
         for watcher in self._watchers:
             watcher.answering(exchange, flow)
-        # A `stream` that is set already is the user's own doing (an addon, stream_large_bodies).
-        if not response.stream and must_stream(exchange, head):
+        # Another addon's callable is the user's own doing, and mitmproxy sends an addon's own response whole.
+        if callable(response.stream) or response.raw_content is not None:
+            return
+        if response.stream or must_stream(exchange, head):
             response.stream = exchange.tap = make_tap(
                 exchange,
                 head,
                 clock_ns=self._registry.clock_ns,
                 on_failure=lambda exc: logger.warning("shadowcat: exchange %d: %s", exchange.number, exc),
             )
+            if ctx.options.store_streamed_bodies:  # mitmproxy stores what goes through its own hands
+                exchange.tap.watches_only = False
 
     def response(self, flow: http.HTTPFlow) -> None:
         self._end(flow)
@@ -112,8 +117,10 @@ class Exchanges:
 
     def client_disconnected(self, client: connection.Client) -> None:
         # What mitmproxy killed without telling; usually nothing is left.
-        for flow in [flow for flow in self._flows.values() if flow.client_conn is client]:
-            self._end(flow)
+        # A replayed flow keeps the connection of its first time, and is not ended with it.
+        left = [flow for flow in self._flows.values() if flow.client_conn is client and flow.is_replay is None]
+        for flow in left:
+            self.error(flow)
 
     def _recognise(self, flow: http.HTTPFlow) -> tuple[Recognition, HeaderFields, bytes]:
         request = flow.request
@@ -135,7 +142,7 @@ class Exchanges:
         recognition, head, _ = self._recognise(flow)
         exchange = self._open(flow, recognition, head, b"")
         if recognition.kind is RecognitionKind.MAYBE_STREAM:
-            exchange.chunk_sinks.append(FirstEvent(recognition, lambda found: self._settle(flow, exchange, found)))
+            exchange.chunk_sinks.append(FirstEvent(lambda found: self._settle(flow, exchange, found)))
         return exchange
 
     def _settle(self, flow: http.HTTPFlow, exchange: Exchange, recognition: Recognition) -> None:
@@ -145,14 +152,17 @@ class Exchanges:
         if isinstance(flow.client_conn.proxy_mode, ReverseMode) and leads_elsewhere(endpoint):
             logger.warning(
                 "shadowcat: exchange %d announces the endpoint %s: its client will post there, past this proxy",
-                exchange.number, shortened(printable(endpoint)),
+                exchange.number, shortened(printable(endpoint.partition("?")[0])),
             )  # fmt: skip
 
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._registry.get(flow.id)
         if exchange is None:
             return
-        exchange.broke_off = None if flow.error is None else how_it_broke_off(flow.error.msg)
+        if flow.error is not None:
+            exchange.broke_off = how_it_broke_off(flow.error.msg)
+        elif flow.response is None or flow.response.timestamp_end is None:
+            exchange.broke_off = "client_closed"
         for watcher in self._watchers:
             watcher.ended(exchange, flow)
         del self._flows[flow.id]
@@ -170,7 +180,7 @@ def leads_elsewhere(endpoint: str) -> bool:
 def how_it_broke_off(error: str) -> str:
     """Put mitmproxy's error text into the tape's words: `client_closed`, `killed`, `reset` or `error`."""
     lowered = error.lower()
-    if "client disconnected" in lowered:
+    if "client disconnected" in lowered or "by client" in lowered:
         return "client_closed"
     if "killed" in lowered:
         return "killed"

@@ -19,6 +19,7 @@ from mitmproxy import http
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import (
+    ErrorCode,
     HttpErrorHook,
     HttpStream,
     RequestProtocolError,
@@ -123,8 +124,12 @@ class _SeamedHttpStream(HttpStream):
                 response = self.answer_for(self.flow, self.flow.error.msg)
                 if response is not None:
                     self.flow.response = response
-            is_page = isinstance(command, SendHttp) and isinstance(command.event, ResponseProtocolError)
-            if response is not None and is_page:
+            if (
+                response is not None
+                and isinstance(command, SendHttp)
+                and isinstance(command.event, ResponseProtocolError)
+                and command.event.code is not ErrorCode.KILL
+            ):
                 yield from self._send(response)
             else:
                 reply = yield command

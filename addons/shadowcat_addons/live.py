@@ -26,7 +26,7 @@ from shadowcat_core.limits import (
     MAX_WAITING_BYTES,
 )
 from shadowcat_core.mcp import is_json
-from shadowcat_core.summary import exchange_failed, labels, summary
+from shadowcat_core.summary import exchange_failed, is_unanswered, labels, summary
 
 ACCEPTED = 202
 FAILED_MARK = ":red_circle:"
@@ -35,7 +35,10 @@ TIMES_KEY = "shadowcat.times"
 SLICE_NS = 3_000_000
 """How long putting together may take before the wire gets its turn again."""
 VIEWS_AT_A_TIME = 16
-ASKED_AT_ONCE = ("intercept", "save_stream_file", "hardump", "dumper_filter")
+ASKED_AT_ONCE = (
+    "dumper_filter", "hardump", "intercept", "map_local", "map_remote", "modify_body", "modify_headers",
+    "save_stream_file", "stickyauth", "stickycookie",
+)  # fmt: skip
 """mitmproxy options that read a flow's labels or comment in the hook of the request or response itself."""
 
 
@@ -73,7 +76,9 @@ class _View:
 
     def show_body(self) -> None:
         """Put what is kept of a streamed body where mitmproxy looks for bodies."""
-        if self._kept is not None and self.flow.response is not None and ctx.options.shadowcat_live_bytes:
+        mitmproxy_keeps_it = self.ended and ctx.options.store_streamed_bodies
+        wanted = ctx.options.shadowcat_live_bytes and not mitmproxy_keeps_it
+        if self._kept is not None and self.flow.response is not None and wanted:
             self.flow.response.data.content = self._kept.content()
             self.flow.metadata[TIMES_KEY] = ChunkTimes(self._kept.times())
 
@@ -169,8 +174,9 @@ class Live:
             self._timer.cancel()
             self._timer = None
         self._registry.catch_up()
-        shown, self._dirty, self._dirty_bytes = self._dirty, [], 0
-        self._tell(shown)
+        while self._dirty:  # showing a stream may find the answer that another view waits for
+            shown, self._dirty, self._dirty_bytes = self._dirty, [], 0
+            self._tell(shown)
 
     def _update_some(self) -> None:
         """Show as much as one slice of time has room for; the rest after the wire had its turn."""
@@ -200,7 +206,7 @@ class Live:
                 view.tell(self._registry.clock_ns())
             except Exception as exc:  # noqa: BLE001 - one exchange's fault must not hide all others
                 self._on_failure(exc)
-            if view.ended and view.exchange.status == ACCEPTED and view.exchange.calls:
+            if view.ended and view.exchange.status == ACCEPTED and is_unanswered(view.exchange):
                 self._await_answer(view)
         if views:
             ctx.master.addons.trigger(UpdateHook([view.flow for view in views]))
@@ -215,7 +221,7 @@ class Live:
     def _answered_elsewhere(self, call: Call) -> None:
         view = self._accepted.pop(call.request.exchange_id or 0, None)
         if view is not None:
-            view.exchange.ended_ns = self._registry.clock_ns()
+            view.exchange.ended_ns = call.answer.at_ns if call.answer else self._registry.clock_ns()
             self._show(view)
 
 

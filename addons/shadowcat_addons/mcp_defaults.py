@@ -1,4 +1,4 @@
-"""mitmproxy options that break MCP at their defaults: set to what MCP needs, unless the user chose something.
+"""mitmproxy options that break MCP at their defaults: set to what MCP needs, unless the user chose something else.
 
 - `tcp_timeout` (600 s) cuts every stream that is silent for longer; MCP streams are silent by nature.
 - `connection_strategy=eager` hangs up on a reverse proxy's client when the upstream is down, before any request could
@@ -34,7 +34,7 @@ class McpDefaults:
     """Sets mitmproxy's options for MCP once, at start-up and when the proxy's modes change."""
 
     def __init__(self) -> None:
-        self._keeps_host = False
+        self._set: dict[str, object] = {}
 
     def load(self, loader: Loader) -> None:
         loader.add_option(
@@ -50,9 +50,16 @@ class McpDefaults:
         if updated & {"mode", "shadowcat_mcp_defaults"}:
             self._apply()
 
+    def done(self) -> None:
+        """Undo what was set: a script that is loaded again would take it for the user's own choice."""
+        ours = {name: value for name, value in self._set.items() if getattr(ctx.options, name) == value}
+        self._set.clear()
+        if ours:
+            ctx.options.update(**{name: ctx.options.default(name) for name in ours})
+
     def _apply(self) -> None:
         if not ctx.options.shadowcat_mcp_defaults:
-            self._keeps_host = False
+            self.done()
             return
         wanted: dict[str, object] = {"tcp_timeout": SILENT_STREAM_S}
         reverse = any(isinstance(ProxyMode.parse(mode), ReverseMode) for mode in ctx.options.mode)
@@ -63,11 +70,11 @@ class McpDefaults:
         changes = {name: value for name, value in wanted.items() if not ctx.options.has_changed(name)}
         if changes:
             logger.debug("shadowcat: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))
+            self._set |= changes
             ctx.options.update(**changes)
-        self._keeps_host = self._keeps_host or "keep_host_header" in changes
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if not self._keeps_host or not isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        if "keep_host_header" not in self._set or not isinstance(flow.client_conn.proxy_mode, ReverseMode):
             return
         request = flow.request
         if not is_loopback(request.host):

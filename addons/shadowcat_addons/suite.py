@@ -39,7 +39,7 @@ class Shadowcat:
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.
         self._configurable = (self.tape, self.live, self.console, self.defaults)
-        self._restore: Callable[[], None] | None = None
+        self._restore: Callable[[], None] = lambda: None
         self.requestheaders = self.defaults.requestheaders
         self.request = self.exchanges.request
         self.responseheaders = self.exchanges.responseheaders
@@ -64,12 +64,13 @@ class Shadowcat:
             room.configure(updated)
 
     def done(self) -> None:
-        for room in (self.live, self.console, self.tape):
-            room.done()
-        if self._restore is not None:
-            self._restore()
+        for undo in (self.live.done, self.console.done, self.tape.done, self.defaults.done, self._restore):
+            try:
+                undo()
+            except Exception as exc:  # noqa: BLE001 - each room is left, whatever happens in another
+                report(exc)
 
 
 def report(exc: Exception) -> None:
-    """Say that a part of what people see could not be put together; the traffic is not concerned."""
-    logger.error("shadowcat: an exchange cannot be shown: %r", exc, exc_info=exc)
+    """Say that something beside the traffic went wrong, such as the line that an exchange is shown with."""
+    logger.error("shadowcat: %r (the traffic is not concerned)", exc, exc_info=exc)

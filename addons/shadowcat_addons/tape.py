@@ -175,17 +175,17 @@ class Tape:
         now_ns = time.monotonic_ns()
         response = flow.response
         body = response.raw_content or b"" if response is not None and exchange.tap is None else b""
-        if flow.error is None:
+        if exchange.broke_off is None:
             if body:
                 recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
             recorder.put(End(now_ns, exchange.number, "eof"))
             return
-        text = flow.error.msg
+        text = "" if flow.error is None else flow.error.msg
         if exchange.answered_by_us and response is not None:
             recorder.put(Verdict(now_ns, exchange.number, "upstream errors", "answer", text, result=body))
             recorder.put(_head(now_ns, exchange, response))
             recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
-        recorder.put(End(now_ns, exchange.number, exchange.broke_off or "error", text))
+        recorder.put(End(now_ns, exchange.number, exchange.broke_off, text))
 
 
 def _head(at_ns: int, exchange: Exchange, response: http.Response) -> Response:

@@ -39,7 +39,7 @@ class UpstreamErrors:
         reached = flow.server_conn.timestamp_tcp_setup is not None
         code = ErrorCode.UPSTREAM_CLOSED if reached else ErrorCode.UPSTREAM_UNREACHABLE
         upstream = f"{flow.request.host}:{flow.request.port}"
-        text = f"MCP server {upstream} {'closed the connection' if reached else 'cannot be reached'}: {error}"
+        text = f"MCP server {upstream} {'gave no answer' if reached else 'cannot be reached'}: {error}"
         logger.warning("shadowcat: %s", text)
         bodies = [error_response(message.id, code, text, {"upstream": upstream}) for message in asked]
         body = bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"

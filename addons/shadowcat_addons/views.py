@@ -120,19 +120,19 @@ def _stream_entries(data: bytes, metadata: contentviews.Metadata, *, with_payloa
     parser = SseParser()
     frames = parser.feed(data)
     rest = parser.close()
-    messages = iter(MessageBatch.of_frames(frames, _context(metadata), 0))
+    context = _context(metadata)
     chunk_ends = [end for end, _ in times]
     end = 0
     for frame in frames:
         end += len(frame.raw)
         chunk = bisect_left(chunk_ends, end)
         at = f"+{times[chunk][1] / 1e6:.3f} s" if chunk < len(times) else None
-        if frame.data:
-            message = next(messages)
-            if message.kind is Kind.INVALID:
-                yield _other_event(frame, at, with_payload=with_payloads)
-            else:
+        messages = [one for one in MessageBatch.of_body(frame.data, context, 0) if one.kind is not Kind.INVALID]
+        if messages:
+            for message in messages:
                 yield _entry(message, metadata, at, with_payload=with_payloads)
+        elif frame.data:
+            yield _other_event(frame, at, with_payload=with_payloads)
         elif text := frame.raw.decode("utf-8", "replace").strip():
             yield _line(at, "# " + " · ".join(text.splitlines()))
     if rest.strip():

@@ -37,7 +37,7 @@ from shadowcat_core.mcp.protocol import (
     target,
 )
 from shadowcat_core.mcp.recogniser import FirstEvent, Recogniser
-from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_request, recognise_stream
+from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_request
 
 __all__ = [
     "LEGACY_VERSIONS",
@@ -71,7 +71,6 @@ __all__ = [
     "progress_token",
     "protocol_version",
     "recognise_request",
-    "recognise_stream",
     "request_state",
     "subscription_id",
     "target",

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urljoin
 
+from shadowcat_core.errors import MessageTooLarge
 from shadowcat_core.limits import MAX_ENDPOINTS, MAX_FIRST_EVENT_BYTES
 from shadowcat_core.mcp.headers import HeaderLookup
-from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_request, recognise_stream
+from shadowcat_core.mcp.recognition import Recognition, recognise_event, recognise_request
+from shadowcat_core.sse import SseParser
 
 
 class Recogniser:
@@ -38,18 +40,23 @@ class Recogniser:
 class FirstEvent:
     """Takes the chunks of a stream that may be MCP until its first event tells, and tells that once."""
 
-    def __init__(self, request: Recognition, settled: Callable[[Recognition], None]) -> None:
-        self._request = request
+    def __init__(self, settled: Callable[[Recognition], None]) -> None:
         self._settled = settled
-        self._beginning: bytes | None = b""
+        self._parser: SseParser | None = SseParser(max_event_bytes=MAX_FIRST_EVENT_BYTES)
+        self._seen_bytes = 0
 
     def __call__(self, _at_ns: int, chunk: bytes) -> None:
-        if self._beginning is None:
+        if self._parser is None:
             return
-        self._beginning += chunk
-        recognition = recognise_stream(self._request, self._beginning)
-        if recognition.kind is not RecognitionKind.MAYBE_STREAM:
-            self._beginning = None
-            self._settled(recognition)
-        elif len(self._beginning) > MAX_FIRST_EVENT_BYTES:
-            self._beginning = None
+        self._seen_bytes += len(chunk)
+        try:
+            frames = self._parser.feed(chunk)
+        except MessageTooLarge:
+            self._parser = None
+            return
+        first = next((frame for frame in frames if frame.dispatches), None)
+        if first is not None:
+            self._parser = None
+            self._settled(recognise_event(first))
+        elif self._seen_bytes > MAX_FIRST_EVENT_BYTES:
+            self._parser = None

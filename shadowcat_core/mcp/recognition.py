@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from shadowcat_core.errors import InvalidMessage, MessageTooLarge
+from shadowcat_core.errors import InvalidMessage
 from shadowcat_core.jsonrpc import Envelope, Json, Kind, envelope, parse, split_array
 from shadowcat_core.mcp.headers import (
     METHOD_HEADER,
@@ -21,7 +21,7 @@ from shadowcat_core.mcp.headers import (
     media_type,
 )
 from shadowcat_core.mcp.protocol import METHODS, Direction, Era, era_of, protocol_version
-from shadowcat_core.sse import SseParser
+from shadowcat_core.sse import Frame
 
 
 class RecognitionKind(StrEnum):
@@ -31,7 +31,7 @@ class RecognitionKind(StrEnum):
     STREAM = "stream"  # a GET that asks for the server's own stream (legacy Streamable HTTP)
     SESSION_END = "session-end"  # a DELETE that ends a session (legacy Streamable HTTP)
     SSE_STREAM = "sse-stream"  # the one stream of HTTP+SSE (2024-11-05), which begins with an `endpoint` event
-    MAYBE_STREAM = "maybe-stream"  # a GET for some event stream: `recognise_stream` tells when its first event is here
+    MAYBE_STREAM = "maybe-stream"  # a GET for some event stream: its first event tells (`FirstEvent`)
     JSON_RPC = "json-rpc"  # JSON-RPC 2.0 without a sign of MCP
     NONE = "none"
 
@@ -90,35 +90,22 @@ def recognise_request(
             return Recognition(RecognitionKind.NONE, f"MCP does not use {http_method}")
 
 
-def recognise_stream(request: Recognition, first_bytes: bytes) -> Recognition:
-    """Settle a `MAYBE_STREAM` by the first bytes of its response, an event stream.
-
-    Gives the same recognition back as long as no event is complete: ask again with more bytes.
-    """
-    if request.kind is not RecognitionKind.MAYBE_STREAM:
-        return request
-    try:
-        frames = SseParser().feed(first_bytes)
-    except MessageTooLarge:
-        return Recognition(RecognitionKind.NONE, "the first event is over the size limit")
-    for frame in frames:
-        if not frame.dispatches:
-            continue
-        if frame.event == "endpoint":
-            endpoint = frame.data.decode("utf-8", "replace")
-            return Recognition(
-                RecognitionKind.SSE_STREAM,
-                "the stream begins with an endpoint event",
-                Era.LEGACY,
-                "2024-11-05",
-                _session_in_query(endpoint),
-                endpoint,
-            )
-        found = _recognise_message(frame.data)
-        if found.is_mcp:
-            return replace(found, kind=RecognitionKind.STREAM)
-        return Recognition(RecognitionKind.NONE, "an event stream whose first event is no MCP message")
-    return request
+def recognise_event(first: Frame) -> Recognition:
+    """Tell what an event stream is by its first event."""
+    if first.event == "endpoint":
+        endpoint = first.data.decode("utf-8", "replace")
+        return Recognition(
+            RecognitionKind.SSE_STREAM,
+            "the stream begins with an endpoint event",
+            Era.LEGACY,
+            "2024-11-05",
+            _session_in_query(endpoint),
+            endpoint,
+        )
+    found = _recognise_message(first.data)
+    if found.is_mcp:
+        return replace(found, kind=RecognitionKind.STREAM)
+    return Recognition(RecognitionKind.NONE, "an event stream whose first event is no MCP message")
 
 
 def _recognise_get(headers: HeaderLookup) -> Recognition:

@@ -43,7 +43,11 @@ SECRET_HEADERS = frozenset(
         SESSION_RULE,
     }
 )
-SECRET_WORDS = re.compile(r"(?:^|[-_])(?:token|secret|password|passwd|apikey|api[-_]key|credentials?|session[-_]?id)$")
+SECRET_WORDS = re.compile(
+    r"(?:^|[-_])(?:token|secret|password|passwd|apikey|api[-_]key|credentials?|session[-_]?id|key|auth|jwt|assertion|session|oidc-data)$"
+)
+# Names that end like secrets and are none.
+PLAIN_HEADERS = frozenset({"idempotency-key", "sec-websocket-key", "surrogate-key", "cache-key", "x-cache-key"})
 HIDDEN_PARAMETERS = (
     r"(?:[\w.-]*[_.-])?(?:token|secret|password|passwd|signature|assertion|credential|session[_-]?id|api[_-]?key)"
     r"|key|sig|code|code_verifier|auth|authorization|jwt|pwd|session|sid|(?-i:\w*[a-z0-9](?:Token|Secret|Key))"
@@ -120,7 +124,7 @@ class HeaderRedactor:
         return redact(name, value)
 
     def _redacted_value(self, name: str, value: str) -> str:
-        if name in self._headers or SECRET_WORDS.search(name):
+        if name in self._headers or (name not in PLAIN_HEADERS and SECRET_WORDS.search(name)):
             if name in {"cookie", "set-cookie"}:
                 return "; ".join(self._cookie(name, pair.strip()) for pair in value.split(";"))
             if name.endswith("authorization") and (found := CREDENTIALS.fullmatch(value)):

@@ -49,17 +49,23 @@ class Proxy:
         return flow
 
     async def begin_response(self, flow, response):
-        flow.response = response
+        # As mitmproxy has it: when a server's head comes, its body is not there yet.
+        flow.response, body = response, response.raw_content
+        response.data.content = None
         await self._call("responseheaders", flow)
+        if not response.stream:
+            response.data.content = body
         return response.stream
 
     async def end(self, flow):
         if callable(flow.response.stream):
             assert flow.response.stream(b"") == []
+        flow.response.timestamp_end = 1.0
         await self._call("response", flow)
 
     async def answer(self, flow, response):
         await self.begin_response(flow, response)
+        response.timestamp_end = 1.0
         await self._call("response", flow)
 
     async def fail(self, flow, message):
@@ -76,6 +82,9 @@ class Proxy:
 @pytest.fixture
 async def proxy():
     suite = Shadowcat()
-    with taddons.context(suite) as context:
+    with taddons.context() as context:
+        # Proxyserver's option, which the test context does not load.
+        context.options.add_option("store_streamed_bodies", bool, False, "")
+        context.master.addons.add(suite)
         yield Proxy(context, suite)
         suite.done()

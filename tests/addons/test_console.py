@@ -161,7 +161,7 @@ async def test_an_upstream_that_is_down_is_seen_as_the_client_sees_it(proxy, sta
     flow.response = proxy.suite.upstream_errors.answer(flow, "refused")
     await proxy.fail(flow, "refused")
     await output.writes.get()
-    assert output.lines[1].startswith("← error #7 tools/call echo -31002 MCP server 127.0.0.1:3001 closed the")
+    assert output.lines[1].startswith("← error #7 tools/call echo -31002 MCP server 127.0.0.1:3001 gave no")
 
 
 async def test_other_peoples_streams_and_the_endpoint_event_are_not_printed(proxy, start):

@@ -112,6 +112,7 @@ async def test_nothing_is_kept_when_the_user_wants_nothing_kept(proxy):
         pytest.param(
             {"error": {"code": -32600, "message": "s"}}, 404, "→ ✗ error -32600 s", True, id="error-and-status"
         ),
+        pytest.param(b'{"jsonrpc":"2.0","id":7,"result":{oops}}', 200, "→ ✗ unreadable answer", True, id="unreadable"),
         pytest.param(None, 404, "→ ✗ HTTP 404", True, id="status"),
         pytest.param(b'{"error":"invalid_token"}', 401, "→ ✗ HTTP 401", True, id="status-with-a-page"),
         pytest.param(None, 202, "→ accepted", False, id="accepted"),
@@ -188,3 +189,24 @@ async def test_large_bodies_do_not_wait_to_be_shown(proxy, updates):
     proxy.suite.response(flow)
     assert flow.comment.startswith("tools/call echo → ok")
     assert not proxy.suite.live._dirty
+
+
+async def test_an_answer_on_another_stream_is_waited_for_once(proxy):
+    url = "http://127.0.0.1:3001/m"
+    get = await proxy.ask(request_flow(None, method="GET"))
+    stream = await proxy.begin_response(get, response_of(content_type="text/event-stream"))
+    post = await proxy.ask(request_flow(url=url))
+    await proxy.answer(post, response_of(status=202))
+    assert len(proxy.suite.live._accepted) == 1
+    stream(RESULT)
+    proxy.suite.live.show_now()
+    assert post.comment.startswith("tools/call echo → ok")
+    assert not proxy.suite.live._accepted
+
+
+async def test_labels_are_there_at_once_where_mitmproxy_asks_for_them(proxy):
+    proxy.context.options.add_option("intercept", str, "", "")
+    proxy.context.options.update(intercept="~meta echo")
+    flow = request_flow()
+    proxy.suite.request(flow)
+    assert flow.metadata["mcp.target"] == "echo"

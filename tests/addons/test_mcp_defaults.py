@@ -116,3 +116,26 @@ def test_mitmproxys_own_rewriting_is_left_alone_when_the_user_wants_it(start):
 )  # fmt: skip
 def test_loopback_is_recognised(host, expected):
     assert is_loopback(host) is expected
+
+
+def test_what_was_set_is_undone_so_that_a_script_loaded_again_can_set_it(start):
+    addon, context = start(mode=[REVERSE])
+    addon.done()
+    assert chosen(context) == (600, "eager", False)
+    again = McpDefaults()
+    context.master.addons.remove(addon)
+    context.master.addons.add(again)
+    context.master.addons.invoke_addon_sync(again, ConfigureHook(set(context.options.keys())))
+    assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
+    flow = request_flow(url="https://mcp.example/mcp")
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://mcp.example")
+    flow.request.host_header = "localhost:8080"
+    again.requestheaders(flow)
+    assert flow.request.host_header == "mcp.example"
+
+
+def test_switching_the_defaults_off_undoes_them_but_not_what_the_user_set_since(start):
+    _, context = start(mode=[REVERSE])
+    context.options.update(tcp_timeout=7)
+    context.options.update(shadowcat_mcp_defaults=False)
+    assert chosen(context) == (7, "eager", False)

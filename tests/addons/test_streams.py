@@ -34,11 +34,32 @@ async def test_what_must_not_wait_streams(proxy, payload, content_type, length, 
     assert isinstance(stream, StreamTap) is streams
 
 
-async def test_a_stream_that_the_user_decided_on_is_left_to_them(proxy):
+async def test_a_stream_that_another_addon_handles_is_left_to_it(proxy):
     flow = await proxy.ask(request_flow())
     response = response_of(content_type="text/event-stream")
+    response.stream = others = bytes.upper
+    assert await proxy.begin_response(flow, response) is others
+
+
+async def test_a_body_that_mitmproxy_streams_for_its_size_is_watched_too(proxy):
+    flow = await proxy.ask(request_flow())
+    response = response_of(RESULT)
     response.stream = True
-    assert await proxy.begin_response(flow, response) is True
+    assert isinstance(await proxy.begin_response(flow, response), StreamTap)
+
+
+async def test_a_response_that_an_addon_made_is_sent_whole_by_mitmproxy(proxy):
+    flow = await proxy.ask(request_flow())
+    flow.response = response_of(b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n', content_type="text/event-stream")
+    proxy.suite.responseheaders(flow)
+    assert not flow.response.stream
+
+
+async def test_what_mitmproxy_is_to_store_goes_through_its_hands(proxy):
+    proxy.context.options.store_streamed_bodies = True
+    flow = await proxy.ask(request_flow())
+    stream = await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
+    assert not stream.watches_only
 
 
 async def test_lines_of_a_listen_stream_are_messages(proxy):

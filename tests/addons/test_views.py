@@ -112,3 +112,12 @@ async def test_what_is_not_json_rpc_keeps_mitmproxys_own_views(proxy, body):
 async def test_a_tool_error_says_so(proxy):
     flow = await streamed(proxy, b'data: {"jsonrpc":"2.0","id":7,"result":{"isError":true}}\n\n')
     assert "← tool error #7" in shown(flow, flow.response).text
+
+
+async def test_an_array_in_an_event_is_shown_whole_and_a_blank_event_takes_nothing_with_it(proxy):
+    answers = b",".join(b'{"jsonrpc":"2.0","id":%d,"result":{}}' % number for number in (1, 2))
+    flow = await streamed(
+        proxy, b"data:  \n\ndata: [" + answers + b']\n\ndata: {"jsonrpc":"2.0","id":3,"result":{}}\n\n'
+    )
+    lines = [line for line in shown(flow, flow.response).text.splitlines() if "result" in line]
+    assert [line.split("result ")[1].split(" ")[0] for line in lines] == ["#1", "#2", "#3"]

@@ -81,6 +81,7 @@ def test_an_unknown_coding_is_named():
         pytest.param(gzip.compress(TEXT), "gzip", TEXT, id="gzip"),
         pytest.param(TEXT, "gzip", None, id="not-in-its-coding"),
         pytest.param(TEXT, "rot13", None, id="unknown-coding"),
+        pytest.param(gzip.compress(bytes(5_000_000)), "gzip", bytes(5_000_000), id="larger-than-a-chunk-may-be"),
         pytest.param(zstandard.compress(bytes(40_000_000)), "zstd", None, id="bomb"),
     ],
 )

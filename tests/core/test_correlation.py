@@ -181,6 +181,18 @@ def test_calls_that_never_get_their_next_round_are_bounded_too():
     assert (len(correlator._rounds), correlator.forgotten) == (3, 2)
 
 
+def test_rounds_that_never_go_on_are_bounded_in_bytes_too():
+    correlator = Correlator(max_bytes=10_000)
+    for number in range(20):
+        correlator.see(ask(number, text="x" * 1_000), "s")
+        correlator.see(answer(number, resultType="input_required", requestState=f"s{number}", text="x" * 1_000), "s")
+    assert len(correlator._rounds) == 4
+    assert correlator._round_bytes < 10_000
+    for number in range(16, 20):
+        assert correlator.see(ask(100 + number, requestState=f"s{number}"), "s").round == 2
+    assert correlator._round_bytes == 0
+
+
 def test_a_scope_that_ends_gives_what_was_left_unanswered():
     correlator = Correlator()
     calls = [correlator.see(ask(number), "s") for number in range(3)]

@@ -45,6 +45,12 @@ def url_of(url, redact=None):
         "X-ApiKey",
         "X-Vault-Token",
         "X-Session-Id",
+        "X-RapidAPI-Key",
+        "X-Secret-Key",
+        "X-Auth",
+        "X-Session",
+        "X-Goog-Iap-Jwt-Assertion",
+        "X-Amzn-Oidc-Data",
     ],
 )
 @pytest.mark.parametrize("value", [SECRET, f"Bearer {SECRET}", f"a={SECRET}", f"a={SECRET}; b={SECRET}", ""])
