@@ -330,12 +330,16 @@ def classify_each(buffer: bytes, spans: Iterable[tuple[int, int, int, int]]) -> 
     """`classify` many messages of one buffer; a span's last two numbers are where the message starts and ends."""
     hints: list[Envelope | None] = []
     head_text, tail, settled = _settled
+    missed = False
     for _, _, start, end in spans:
         if buffer.startswith(head_text, start) and buffer.endswith(tail, start, end):
             hints.append(settled)
+            missed = False
         else:
             hints.append(classify(buffer, start, end))
-            head_text, tail, settled = _settled
+            if missed:  # one stranger among many equals is no reason to forget what they look like
+                head_text, tail, settled = _settled
+            missed = True
     return hints
 
 

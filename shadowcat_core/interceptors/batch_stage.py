@@ -60,7 +60,10 @@ class BatchStage(Stage):
     async def _finish(self, batch: MessageBatch, mark: int, answer: Awaitable[object], _: Ahead | None) -> None:
         # Nothing goes ahead: the interceptor may come back to any message of the batch.
         try:
-            if await self.wait_for(answer, 0, None) is not None:
+            outcome = self.step(answer)
+            if isinstance(outcome, Awaitable):
+                outcome = await self.wait_for(outcome, 0, None)
+            if outcome is not None:
                 raise BadVerdict("a batch interceptor edits the batch, and gives nothing back")
             self.settle(batch, mark)
         except BaseException as exc:  # noqa: BLE001 -- likewise; what is no failure is raised again

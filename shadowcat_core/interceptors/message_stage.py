@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Coroutine
 from functools import partial
+from inspect import iscoroutinefunction
 from types import CoroutineType
 from typing import Final
 
@@ -9,7 +10,7 @@ from shadowcat_core.errors import BadVerdict
 from shadowcat_core.interceptors.protocols import Interceptor
 from shadowcat_core.interceptors.records import Action, Mode, Settings, StageMetrics
 from shadowcat_core.interceptors.reports import Reports
-from shadowcat_core.interceptors.scheduling import Scheduler
+from shadowcat_core.interceptors.scheduling import Scheduler, advance
 from shadowcat_core.interceptors.stage import Ahead, Finish, Found, Stage
 from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause
 from shadowcat_core.messages import Message, MessageBatch
@@ -17,7 +18,8 @@ from shadowcat_core.messages import Message, MessageBatch
 type Edit = Continue | Modify | Block | Mock | Inject
 """The verdicts that take no time."""
 EDITS: Final = (Modify, Block, Mock, Inject)
-WAITING: Final = (CoroutineType, Delay, Pause, Awaitable)
+HOLDS: Final = (Delay, Pause)
+WAITING: Final = (*HOLDS, CoroutineType, Awaitable)
 
 
 def apply(verdict: Edit, batch: MessageBatch, position: int) -> None:
@@ -56,63 +58,74 @@ class MessageStage(Stage):
     ) -> None:
         super().__init__(interceptor, settings, scheduler, reports, metrics)
         self._intercept = interceptor.intercept
+        self._is_general = self.interest.is_general
+        self._is_async = iscoroutinefunction(interceptor.intercept)
 
     def judge(self, batch: MessageBatch) -> Finish | None:
-        found = self.admit(batch)
+        found = batch.where() if self._is_general else self.admit(batch)
         if not found:
             return None
         metrics = self.metrics
         metrics.batches += 1
         metrics.messages += len(found)
+        if self._is_async:
+            return partial(self._finish, batch, found, [])
         started_ns = self.clock_ns()
         try:
             for index, (position, message) in enumerate(found):
-                mark = len(batch.changes)
                 try:
                     answer = self._intercept(message)
-                    if isinstance(answer, Continue):
-                        continue
-                    if isinstance(answer, WAITING):
-                        return partial(self._finish, batch, found, index, answer)
-                    apply(_edit(answer), batch, position)
-                    self.settle(batch, mark)
                 except Exception as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
-                    self.fail(batch, mark, (position,), exc)
+                    self.fail(batch, len(batch.changes), (position,), exc)
+                    continue
+                if isinstance(answer, Continue):
+                    continue
+                if isinstance(answer, WAITING):
+                    return partial(self._finish, batch, found[index:], [answer])
+                self._carry_out(batch, position, answer)
         finally:
             metrics.spent_ns += self.clock_ns() - started_ns
         return None
 
-    async def _finish(self, batch: MessageBatch, found: Found, index: int, answer: object, ahead: Ahead | None) -> None:
-        await self._take(batch, found[index], answer, ahead)
-        for position, message in found[index + 1 :]:
-            mark = len(batch.changes)
-            try:
-                answer = self._intercept(message)
-            except Exception as exc:  # noqa: BLE001 -- likewise
-                self.fail(batch, mark, (position,), exc)
-                continue
-            if not isinstance(answer, Continue):
-                await self._take(batch, (position, message), answer, ahead)
-
-    async def _take(self, batch: MessageBatch, at: tuple[int, Message], answer: object, ahead: Ahead | None) -> None:
-        """Take an answer of whatever kind, waiting where it says so."""
+    def _carry_out(self, batch: MessageBatch, position: int, answer: object) -> None:
         mark = len(batch.changes)
         try:
-            if isinstance(answer, Awaitable):
-                answer = await self.wait_for(answer, at[0], ahead)
-            while isinstance(answer, Delay | Pause):
-                answer = await self._held(batch, at, answer, ahead)
+            if not isinstance(answer, EDITS):
+                raise BadVerdict(f"{type(answer).__name__} is no verdict")
+            apply(answer, batch, position)
+            self.settle(batch, mark)
+        except Exception as exc:  # noqa: BLE001 -- likewise
+            self.fail(batch, mark, (position,), exc)
+
+    async def _finish(self, batch: MessageBatch, found: Found, answers: list[object], ahead: Ahead | None) -> None:
+        """Judge what was found; the answer to the first message may be there already."""
+        metrics, clock_ns = self.metrics, self.clock_ns
+        started_ns = clock_ns()
+        for position, message in found:
+            try:
+                answer = answers.pop() if answers else self._intercept(message)
+                if isinstance(answer, CoroutineType):
+                    answer = advance(answer)
+                if isinstance(answer, Continue):
+                    continue
+                metrics.spent_ns += clock_ns() - started_ns
+                if isinstance(answer, Awaitable):
+                    answer = await self.wait_for(answer, position, ahead)
+                while isinstance(answer, HOLDS):
+                    answer = await self._held(batch, position, message, answer, ahead)
+                started_ns = clock_ns()
+            except BaseException as exc:  # noqa: BLE001 -- likewise; what is no failure is raised again
+                self.cover(batch, len(batch.changes), (position,), exc)
+                started_ns = clock_ns()
+                continue
             if not isinstance(answer, Continue):
-                apply(_edit(answer), batch, at[0])
-                self.settle(batch, mark)
-        except BaseException as exc:  # noqa: BLE001 -- likewise; what is no failure is raised again
-            self.cover(batch, mark, (at[0],), exc)
+                self._carry_out(batch, position, answer)
+        metrics.spent_ns += clock_ns() - started_ns
 
     async def _held(
-        self, batch: MessageBatch, at: tuple[int, Message], verdict: Delay | Pause, ahead: Ahead | None
+        self, batch: MessageBatch, position: int, message: Message, verdict: Delay | Pause, ahead: Ahead | None
     ) -> object:
         """Hold a message back, while what stands before it goes ahead, and give the verdict that ends it."""
-        position, message = at
         action = Action.DELAY if isinstance(verdict, Delay) else Action.PAUSE
         self.metrics.count(action)
         self.record(action, verdict.reason, message, message, None, batch)
@@ -147,9 +160,3 @@ class MessageStage(Stage):
                     raise
                 return pause.on_timeout, f"nobody decided within {pause.timeout_s:g} s"
         return Continue() if decision is None or decision is True else decision, "released"
-
-
-def _edit(answer: object) -> Edit:
-    if isinstance(answer, EDITS):
-        return answer
-    raise BadVerdict(f"{type(answer).__name__} is no verdict")

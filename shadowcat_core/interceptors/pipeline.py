@@ -61,16 +61,9 @@ class Route:
         """True when a batch, as it is now, holds nothing for those who want something in particular."""
         if not self.narrows:
             return False
-        hint = batch.hint
-        if hint is not None:
-            return (
-                hint.method not in self.methods
-                and hint.kind not in self.kinds
-                and not (self.exact and batch.candidates(self.methods))
-            )
-        if batch.candidates(self.methods) if self.exact else batch.where(self.methods):
-            return False
-        return not (self.kinds and batch.where(None, self.kinds))
+        if self.exact:
+            return batch.lacks(self.methods, self.kinds)
+        return not batch.where(self.methods) and not batch.where(None, self.kinds)
 
 
 _NOBODY: Final = Route()

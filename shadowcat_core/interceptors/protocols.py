@@ -65,15 +65,11 @@ class Interest:
         """True when it wants every message of its direction."""
         return self.methods is None and self.kinds is None
 
-    def route(self, batch: MessageBatch) -> Sequence[tuple[int, Message]]:
-        """Find the messages to show it, with their positions; those that are to be called `is_unroutable` among them.
-
-        The batch must be of its direction.
-        """
-        if not self.exact or self.is_general:
+    def find(self, batch: MessageBatch) -> Sequence[tuple[int, Message]]:
+        """Find what may be of interest in a batch of its direction. Who is `exact` asks each whether it `wants` it."""
+        if not self.exact:
             return batch.where(self.methods, self.kinds)
-        found = batch.where() if self.methods is None else batch.candidates(self.methods)
-        return [(position, message) for position, message in found if self.wants(message) or is_unroutable(message)]
+        return batch.where() if self.methods is None else batch.candidates(self.methods)
 
     def wants(self, message: Message) -> bool:
         """True when a message, read exactly, is of interest."""

@@ -48,45 +48,45 @@ class Stage(ABC):
     def admit(self, batch: MessageBatch) -> Found:
         """Find what to show to the interceptor, after covering for it where that cannot be told."""
         interest = self.interest
-        found = interest.route(batch)
-        if not found or interest.is_general or not interest.exact:
+        found = interest.find(batch)
+        if not found or not interest.exact or interest.is_general:
             return found
         admitted = []
         for position, message in found:
-            if interest.wants(message) or not is_unroutable(message):
+            if interest.wants(message):
                 admitted.append((position, message))
-            else:
+            elif is_unroutable(message):
                 error = UnroutableMessage("no JSON-RPC message to us, but perhaps one to its receiver")
                 self.fail(batch, len(batch.changes), [position], error)
         return admitted
 
-    async def wait_for[T](self, answer: Awaitable[T], position: int, ahead: Ahead | None) -> T:
+    def step(self, answer: object) -> object:
+        """Drive a coroutine as far as it goes without waiting; anything else is its own outcome."""
+        if not isinstance(answer, CoroutineType):
+            return answer
+        started_ns = self.clock_ns()
+        try:
+            return advance(answer)
+        finally:
+            self.metrics.spent_ns += self.clock_ns() - started_ns
+
+    async def wait_for(self, answer: Awaitable[object], position: int, ahead: Ahead | None) -> object:
         """Await the answer of an interceptor, within its time; meanwhile what stands before `position` goes ahead.
 
         Raises:
             InterceptorTimedOut: its time is over.
         """
-        metrics, clock_ns = self.metrics, self.clock_ns
-        if isinstance(answer, CoroutineType):
-            started_ns = clock_ns()
-            try:
-                step: T | Suspended[T] = advance(answer)
-            finally:
-                metrics.spent_ns += clock_ns() - started_ns
-            if not isinstance(step, Suspended):
-                return step
-            answer = step
-        waits_since_ns = clock_ns()
+        waits_since_ns = self.clock_ns()
         try:
             if ahead is not None:
                 await ahead(position)
             return await self._within_its_time(answer)
         finally:
-            metrics.waited_ns += clock_ns() - waits_since_ns
+            self.metrics.waited_ns += self.clock_ns() - waits_since_ns
             if isinstance(answer, Suspended):
                 answer.close()
 
-    async def _within_its_time[T](self, answer: Awaitable[T]) -> T:
+    async def _within_its_time(self, answer: Awaitable[object]) -> object:
         timeout_s = self.settings.timeout_s
         if timeout_s is None:
             return await answer
@@ -137,7 +137,7 @@ class Stage(ABC):
         batch.undo(mark)
         metrics.failures += 1
         metrics.timeouts += isinstance(error, InterceptorTimedOut)
-        affected = [at for at, _ in self.interest.route(batch)] if positions is None else positions
+        affected = self._affected(batch) if positions is None else positions
         message = batch[affected[0]] if len(affected) == 1 else None
         passed = message if settings.fail is Fail.OPEN else None
         self._reports.failure(settings.name, error)
@@ -148,6 +148,11 @@ class Stage(ABC):
             for change in batch.changes[mark:]:
                 metrics.count(Action.BLOCK)
                 self.record(Action.BLOCK, change.reason, change.before, change.after, change.reply, batch)
+
+    def _affected(self, batch: MessageBatch) -> list[int]:
+        interest = self.interest
+        found = interest.find(batch)
+        return [at for at, message in found if not interest.exact or interest.wants(message)]
 
     def record(
         self,
@@ -172,7 +177,7 @@ def _check(change: Change) -> None:
     before, after = change.before, change.after
     if after is None or (change.act is not Act.MODIFY and change.act is not Act.INJECT):
         return
-    if after.kind is not Kind.INVALID:
+    if after.is_json_rpc:
         return
     if before is None:
         raise BadVerdict("no JSON-RPC message")

@@ -4,24 +4,21 @@ An untouched batch emits the chunk itself. In an edited one, everything but the 
 No I/O.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
-from typing import Final
 
-from shadowcat_core.jsonrpc import Envelope, ErrorCode, Json, Kind, classify, classify_each
+from shadowcat_core.jsonrpc import ErrorCode, Json, Kind
 from shadowcat_core.messages.answers import RpcError, settled
+from shadowcat_core.messages.arrived import Arrived
 from shadowcat_core.messages.edits import Act, Change, Edits
-from shadowcat_core.messages.emission import Chunk, emitted, joined_chunks, raw_at, unit_of, wire_of
-from shadowcat_core.messages.layout import Layout, Units, layout_of
+from shadowcat_core.messages.emission import emitted, joined_chunks, unit_of, wire_of
+from shadowcat_core.messages.layout import Units
 from shadowcat_core.messages.message import Content, Message, MessageContext, message_of
-from shadowcat_core.messages.routing import proves_method, proves_methods
 from shadowcat_core.sse import FrameBatch
 
-_BRACE: Final = ord("{")
 
-
-class MessageBatch:
+class MessageBatch(Arrived):
     """The messages of one chunk, in order.
 
     A message keeps its *position*, a number counted from 0, through every edit of the batch. A dropped position stays
@@ -32,52 +29,7 @@ class MessageBatch:
     that lost all its elements is not sent at all (JSON-RPC 2.0, section 6).
     """
 
-    __slots__ = (
-        "_chunk",
-        "_edits",
-        "_hints",
-        "_kinds",
-        "_layout",
-        "_methods",
-        "_originals",
-        "_proven",
-        "_spans",
-        "at_ns",
-        "context",
-        "edited",
-        "hint",
-    )
-
-    _kinds: Sequence[Kind]
-    edited: bool
-    """True once a message was replaced, dropped or inserted."""
-    hint: Envelope | None
-    """The routing hint of the only message, as long as it is as it came; else None."""
-
-    def __init__(self, chunk: Chunk, context: MessageContext, at_ns: int = 0) -> None:
-        """The same as `of_frames`, without its call, for who makes one for every chunk."""
-        self.context = context
-        self.at_ns = at_ns
-        self.edited = False
-        self._chunk = chunk
-        self._layout: Layout | None = None
-        self._edits: Edits | None = None
-        self._originals: dict[int, Message] | None = None
-        self._methods: Sequence[str | None] | None = None  # that are there, like the kinds
-        self._proven: bool | None = None  # that all hints tell the method exactly
-        self._spans = spans = chunk.records
-        # A hint that was got from the bytes proves that the unit is one JSON object, which is nearly always so.
-        if len(spans) == 1:  # and servers write one event at a time
-            _, _, start, end = spans[0]
-            self.hint = hint = classify(chunk.buffer, start, end)
-            if hint is None:
-                self._hints: list[Envelope | None] = [None]
-                self._look_closer()
-        else:
-            self.hint = None
-            self._hints = classify_each(chunk.buffer, spans)
-            if not all(self._hints):
-                self._look_closer()
+    __slots__ = ()
 
     @classmethod
     def of_frames(cls, frames: FrameBatch, context: MessageContext, at_ns: int = 0) -> "MessageBatch":
@@ -114,7 +66,6 @@ class MessageBatch:
         Raises:
             IndexError: there is no such position, or its message was dropped.
         """
-        self._check(position)
         message = self._now(position)
         if message is None:
             raise IndexError(f"the message at position {position} was dropped")
@@ -140,17 +91,15 @@ class MessageBatch:
             if (methods is not None and hint.method not in methods) or (kinds is not None and hint.kind not in kinds):
                 return ()
             return ((0, self._original(0)),)
-        if self.edited or exact or methods is kinds:
-            found = [at for at in self._live() if self._matches(at, methods, kinds, exact=exact)]
-            return [(position, self[position]) for position in found]
-        present = self._methods or self._route()
-        # The common answer is "none", and sets tell it without a loop.
-        if (methods is not None and methods.isdisjoint(present)) or (
-            kinds is not None and kinds.isdisjoint(self._kinds)
-        ):
-            return ()
-        found = [at for at in range(len(self._hints)) if self._matches(at, methods, kinds, exact=False)]
-        return [(position, self._original(position)) for position in found]
+        if kinds is not None and exact:
+            return [(at, message) for at, message in self.where() if message.kind in kinds]
+        positions = self._routed(methods, kinds)
+        if self._edits is None:
+            return [(position, self._original(position)) for position in positions] if positions else ()
+        return self._with_edits(
+            positions,
+            lambda message: (methods is None or message.method in methods) and (kinds is None or message.kind in kinds),
+        )
 
     def candidates(self, methods: AbstractSet[str]) -> Sequence[tuple[int, Message]]:
         """Find every message that some reader may take for one of these methods, with its position.
@@ -162,23 +111,26 @@ class MessageBatch:
         if hint is not None:
             if hint.method not in methods:
                 if self._proven is None:
-                    _, _, start, end = self._spans[0]
-                    self._proven = proves_method(self._chunk.buffer, start, end)
+                    self._proven = self._is_proven(0)
                 if self._proven:
                     return ()
             return ((0, self._original(0)),)
+        positions = self._possible(methods)
+        if self._edits is None:
+            return [(position, self._original(position)) for position in positions] if positions else ()
+        return self._with_edits(positions, None)
+
+    def lacks(self, methods: AbstractSet[str], kinds: AbstractSet[Kind]) -> bool:
+        """True when no reader may take any message for one of these methods, and none has a hint of these kinds.
+
+        The quick half of `candidates` and `where`: False does not say that there is one.
+        """
         if self.edited:
-            return [(at, self[at]) for at in self._live() if self._may_be(at, methods)]
-        present = self._methods or self._route()
-        if self._proven is None:
-            named = len(present) - present.count(None)
-            # A burst of equal messages is one entry in `present`.
-            self._proven = proves_methods(
-                named * (len(self._hints) // len(present) if present else 0), self._chunk.buffer
-            )
-        if self._proven and methods.isdisjoint(present) and Kind.INVALID not in self._kinds:
-            return ()
-        return [(at, self._original(at)) for at in range(len(self._hints)) if self._may_be(at, methods)]
+            return False
+        hint = self.hint
+        if hint is not None:
+            return hint.kind not in kinds and not self.candidates(methods)
+        return self._rules_out(methods) and kinds.isdisjoint(self._kinds)
 
     def replace(self, position: int, content: Content, reason: str = "") -> None:
         """Put another message in the place of one; the event, line or array around it stays.
@@ -186,18 +138,15 @@ class MessageBatch:
         Raises:
             InvalidMessage: the content cannot be written, or is empty.
         """
-        self._check(position)
-        message = message_of(content, self.context, self.at_ns)
         before = self._now(position)
-        if before is not None and message is not content:
-            message = before.with_raw(message.raw)  # of the same event
-        self._put(position, Act.MODIFY, message, None, reason)
+        message = message_of(content, self.context, self.at_ns, before)
+        self._edit().put(Change(position, Act.MODIFY, before, message, None, reason))
 
     def drop(self, position: int, reason: str = "") -> None:
         """Take a message out, together with its event or line, and tell nobody. Dropping it again changes nothing."""
-        self._check(position)
-        if self._now(position) is not None:
-            self._put(position, Act.DROP, None, None, reason)
+        before = self._now(position)
+        if before is not None:
+            self._edit().put(Change(position, Act.DROP, before, None, None, reason))
 
     def block(self, position: int, reason: str = "", code: int = ErrorCode.BLOCKED, data: Json = None) -> None:
         """Refuse a message: who waits for it, or for its answer, gets a JSON-RPC error (`answers.settlement_of`)."""
@@ -236,9 +185,9 @@ class MessageBatch:
         while len(self._edits.changes) > mark:
             self._edits.undo()
         if not self._edits.changes and self._edits.left is None:
+            self.hint = self._edits.hint
             self._edits = None
             self.edited = False
-            self.hint = self._hints[0] if len(self._hints) == 1 else None
 
     def copy(self) -> "MessageBatch":
         """The same messages and edits, to be edited in another way."""
@@ -290,104 +239,52 @@ class MessageBatch:
         end = records[-1][1] if records else 0
         return buffer if end == len(buffer) else buffer[:end]
 
-    def _is_edited(self, position: int) -> bool:
-        return self._edits is not None and position in self._edits.contents
-
     def _now(self, position: int) -> Message | None:
         """The message at a position as it is; None when it was dropped."""
-        if self._edits is not None and position in self._edits.contents:
+        if self._edits is None:
+            total = len(self._spans)
+        elif position in self._edits.contents:
             return self._edits.contents[position]
+        else:
+            total = self._edits.total
+        if not 0 <= position < total:
+            raise IndexError(f"no position {position} in a batch of {total}")
         return self._original(position)
 
     def _live(self) -> Iterator[int]:
         return iter(range(len(self))) if self._edits is None else self._edits.live()
 
-    def _check(self, position: int) -> None:
-        total = len(self) if self._edits is None else self._edits.total
-        if not 0 <= position < total:
-            raise IndexError(f"no position {position} in a batch of {total}")
-
     def _unit(self, position: int) -> int:
         return unit_of(position, self._layout, self._edits)
 
-    def _original(self, position: int) -> Message:
-        if self._originals is None:
-            self._originals = {}
-        message = self._originals.get(position)
-        if message is None:
-            message = self._originals[position] = self._made(position)
-        return message
-
-    def _made(self, position: int) -> Message:
-        raw = raw_at(position, self._chunk, self._layout)
-        if not isinstance(self._chunk, FrameBatch):
-            return Message(raw, self.context, at_ns=self.at_ns)
-        start, end, data_start, data_end = self._chunk.records[self._unit(position)]
-        buffer = self._chunk.buffer
-        fields = buffer[start:end] if data_start < 0 else buffer[start:data_start] + buffer[data_end:end]
-        return Message.of_event(raw, self.context, self.at_ns, fields)
-
-    def _look_closer(self) -> None:
-        """Lay out a chunk of which some unit gave no hint and may not be one JSON object."""
-        buffer = self._chunk.buffer
-        if any(start < 0 or buffer[start] != _BRACE for _, _, start, _ in self._spans):
-            self._layout = layout_of(self._chunk)
-            self._spans = self._layout.spans
-            self._hints = [None] * len(self._spans) if self._layout.sources else classify_each(buffer, self._spans)
-
-    def _route(self) -> Sequence[str | None]:
-        """Tell the methods and kinds that are there, after parsing the messages whose bytes gave no hint."""
-        hints = self._hints
-        if not all(hints):
-            self._hints = hints = [hint or self._original(position).envelope for position, hint in enumerate(hints)]
-        if hints and hints[0] is not None and hints.count(hints[0]) == len(hints):  # such as a burst of progress
-            self._kinds, self._methods = (hints[0].kind,), (hints[0].method,)
-        else:
-            self._kinds = [hint.kind for hint in hints if hint is not None]
-            self._methods = [hint.method for hint in hints if hint is not None]
-        return self._methods
-
-    def _may_be(self, position: int, methods: AbstractSet[str]) -> bool:
-        if self._is_edited(position):
-            return True
-        hint = self._hints[position]
-        if (
-            hint is None
-            or hint.kind is Kind.INVALID
-            or hint.method in methods
-            or (self._layout is not None and self._layout.sources)
-        ):
-            return True
-        _, _, start, end = self._spans[position]
-        return not (self._proven or proves_method(self._chunk.buffer, start, end))
-
-    def _matches(
-        self, position: int, methods: AbstractSet[str] | None, kinds: AbstractSet[Kind] | None, *, exact: bool
-    ) -> bool:
-        if methods is None and kinds is None:
-            return True
-        route = None if exact or self._is_edited(position) else self._hints[position]
-        kind, method, _ = route or self[position].envelope
-        return (methods is None or method in methods) and (kinds is None or kind in kinds)
+    def _with_edits(
+        self, positions: Iterable[int], wanted: Callable[[Message], bool] | None
+    ) -> Sequence[tuple[int, Message]]:
+        """Those of the positions that nobody edited, and the edited messages that are wanted (None: all), in order."""
+        edits = self._edit()
+        found = {at: self._original(at) for at in positions if at not in edits.contents}
+        found |= {
+            at: message
+            for at, message in edits.contents.items()
+            if message is not None and (wanted is None or wanted(message))
+        }
+        return [(at, found[at]) for at in edits.in_order(found)]
 
     def _edit(self) -> Edits:
         if self._edits is None:
-            self._edits = Edits(len(self))
+            self._edits = Edits(len(self), self.hint)
             self._hints = [self.hint] if self.hint is not None else self._hints
             self.hint = None  # it is the hint of a message that is to be changed
             self.edited = True
         return self._edits
 
-    def _put(self, position: int, act: Act, after: Message | None, reply: Message | None, reason: str) -> None:
-        change = Change(position, act, self._now(position), after, reply, reason)
-        self._edit().put(change)
-
     def _settle(self, position: int, act: Act, answer: Json | RpcError, reason: str) -> None:
-        after, reply = settled(self[position], answer, self.at_ns)
-        self._put(position, act, after, reply, reason)
+        before = self[position]
+        after, reply = settled(before, answer, self.at_ns)
+        self._edit().put(Change(position, act, before, after, reply, reason))
 
     def _insert(self, position: int, content: Content, reason: str, *, after: bool) -> int:
-        self._check(position)
+        self._now(position)  # it must be there, dropped or not
         unit = self._unit(position)
         if wire_of(self._chunk).fresh is None and (self._layout is None or unit not in self._layout.arrays):
             raise ValueError("a body of one message has no room for another")

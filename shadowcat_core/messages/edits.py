@@ -4,12 +4,12 @@ A linked list of positions, so each edit takes the same time however large the b
 one first; until there is one, nothing of this exists.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy
 from enum import StrEnum
-from types import EllipsisType
 from typing import NamedTuple, Self
 
+from shadowcat_core.jsonrpc import Envelope
 from shadowcat_core.messages.message import Message
 
 
@@ -36,45 +36,53 @@ class Change(NamedTuple):
 
 
 class Edits:
-    """The edits of a batch that came with `count` messages, at positions 0 to `count - 1`."""
+    """The edits of a batch that came with `count` messages, at positions 0 to `count - 1`, and with a `hint`."""
 
-    __slots__ = ("_next", "_previous", "_undo", "changes", "contents", "dropped", "left", "units")
+    __slots__ = ("_count", "_next", "_previous", "changes", "contents", "dropped", "hint", "left", "units")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, hint: Envelope | None) -> None:
+        self.hint = hint
         self.contents: dict[int, Message | None] = {}  # replaced and inserted messages; None where one was dropped
-        self.units: dict[int, int] = {}  # the units that inserted messages belong to
-        self.left: range | None = None  # the units that a split left; None before one
         self.changes: list[Change] = []
         self.dropped = 0
-        # What stood in `contents` before each change: "..." when nothing did, None also before an insertion.
-        self._undo: list[Message | EllipsisType | None] = []
-        # Shifted by one, so that the list is a ring around an entry 0 that is no position.
-        self._next = [*range(1, count + 1), 0]
-        self._previous = [count, *range(count)]
+        self.left: range | None = None  # the units that a split left; None before one
+        self._count = count
+        self.units: dict[int, int] = {}  # the units that inserted messages belong to
+        # A ring of positions around an entry 0 that is none, and shifts them by one. Empty as long as nobody inserts.
+        self._next: list[int] = []
+        self._previous: list[int] = []
 
     @property
     def total(self) -> int:
         """How many positions were ever given."""
-        return len(self._next) - 1
+        return self._count + len(self.units)
 
     def live(self) -> Iterator[int]:
         """Every position that is not dropped, in the order of the wire."""
-        at = self._next[0]
-        while at:
-            if self.contents.get(at - 1, ...) is not None:
-                yield at - 1
-            at = self._next[at]
+        contents = self.contents
+        return (at for at in self._order() if contents.get(at, ...) is not None)
+
+    def in_order(self, positions: Collection[int]) -> Sequence[int]:
+        """Bring positions into the order of the wire."""
+        if self._next:
+            return [at for at in self._order() if at in positions]
+        return sorted(positions)
 
     def put(self, change: Change) -> None:
         """Make a change other than an insertion; a dropped message comes back when it is replaced."""
-        was = self.contents.get(change.position, ...)
-        self.dropped += (change.after is None) - (was is None)
-        self.contents[change.position] = change.after
+        contents, position, after = self.contents, change.position, change.after
+        if after is None:
+            self.dropped += 1
+        if contents.get(position, ...) is None:
+            self.dropped -= 1
+        contents[position] = after
         self.changes.append(change)
-        self._undo.append(was)
 
     def insert(self, position: int, message: Message, unit: int, reason: str, *, after: bool) -> int:
         """Insert a message directly before or behind a position and tell the position it got."""
+        if not self._next:
+            self._next = [*range(1, self._count + 1), 0]
+            self._previous = [self._count, *range(self._count)]
         left = position + 1 if after else self._previous[position + 1]
         right = self._next[left]
         new = len(self._next)
@@ -84,23 +92,33 @@ class Edits:
         self.contents[new - 1] = message
         self.units[new - 1] = unit
         self.changes.append(Change(new - 1, Act.INJECT, None, message, None, reason))
-        self._undo.append(None)
         return new - 1
+
+    def _order(self) -> Iterator[int]:
+        if not self._next:
+            yield from range(self._count)
+            return
+        at = self._next[0]
+        while at:
+            yield at - 1
+            at = self._next[at]
 
     def undo(self) -> None:
         """Take back the last change."""
-        change, was = self.changes.pop(), self._undo.pop()
+        change = self.changes.pop()
         position = change.position
         if change.act is Act.INJECT:
             left, right = self._previous.pop(), self._next.pop()
             self._next[left], self._previous[right] = right, left
             del self.contents[position], self.units[position]
             return
-        self.dropped += (was is None) - (change.after is None)
-        if was is ...:
+        self.dropped -= change.after is None
+        earlier = [other.after for other in self.changes if other.position == position]
+        if not earlier:
             del self.contents[position]
-        else:
-            self.contents[position] = was
+            return
+        self.contents[position] = earlier[-1]
+        self.dropped += earlier[-1] is None
 
     def part_with(self, positions: Iterable[int], left: range) -> None:
         """Empty positions that are another batch's from now on. That is no change, and cannot be undone."""

@@ -1,12 +1,16 @@
 """Writes an edited chunk: what was edited anew, everything else as it came. No I/O."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from shadowcat_core.messages.edits import Edits
 from shadowcat_core.messages.layout import EVENTS, Layout, Record, Units, Wire
 from shadowcat_core.sse import FrameBatch
 
 type Chunk = FrameBatch | Units
+
+_LF: Final = ord("\n")
+_CR: Final = ord("\r")
 
 
 def wire_of(chunk: Chunk) -> Wire:
@@ -51,27 +55,48 @@ def raw_at(position: int, chunk: Chunk, layout: Layout | None) -> bytes:
 
 def emitted(chunk: Chunk, layout: Layout | None, edits: Edits) -> bytes:
     """Write the units of a chunk that are left, with their edits, in one piece. Empty when there are none."""
+    buffer, records, contents = chunk.buffer, chunk.records, edits.contents
+    units = range(len(records)) if edits.left is None else edits.left
+    simple = layout is None and not edits.units  # one message a unit, and no new ones
+    touched = {} if simple else _touched(layout, edits)
+    events = simple and isinstance(chunk, FrameBatch)
+    pieces: list[bytes] = []
+    sent = records[units.start][0] if units else 0
+    end = records[units.stop - 1][1] if units else 0
+    for unit in sorted(contents if simple else touched):
+        if unit not in units:
+            continue
+        start, unit_end, data_start, data_end = records[unit]
+        message = contents.get(unit)
+        if events and message is not None and _is_plain(buffer, data_start, message.raw):
+            pieces += (buffer[sent:data_start], message.raw)
+            sent = data_end
+            continue
+        pieces.append(buffer[sent:start])
+        positions = touched[unit] if not simple else () if message is None else (unit,)
+        pieces.extend(_unit(unit, positions, chunk, layout, edits))
+        sent = unit_end
+    pieces.append(buffer[sent:end])
+    return b"".join(pieces)
+
+
+def _is_plain(buffer: bytes, data_start: int, raw: bytes) -> bool:
+    """True when the data of an event stand on one line, in the form that everybody writes, and so do the new ones."""
+    return buffer[data_start - 6 : data_start] == b"data: " and raw.find(_LF) < 0 and raw.find(_CR) < 0
+
+
+def _touched(layout: Layout | None, edits: Edits) -> dict[int, list[int]]:
+    """The units that have edits, and the positions that are left in them, inserted ones included."""
     touched: dict[int, list[int]] = {unit_of(position, layout, edits): [] for position in edits.contents}
     for position in edits.live():
         unit = unit_of(position, layout, edits)
         if unit in touched:
             touched[unit].append(position)
-    buffer, records = chunk.buffer, chunk.records
-    units = range(len(records)) if edits.left is None else edits.left
-    pieces: list[bytes] = []
-    sent = records[units.start][0] if units else 0
-    end = records[units.stop - 1][1] if units else 0
-    for unit in sorted(touched):
-        if unit in units:
-            pieces.append(buffer[sent : records[unit][0]])
-            pieces.extend(_unit(unit, touched[unit], chunk, layout, edits))
-            sent = records[unit][1]
-    pieces.append(buffer[sent:end])
-    return b"".join(pieces)
+    return touched
 
 
-def _unit(unit: int, positions: list[int], chunk: Chunk, layout: Layout | None, edits: Edits) -> Iterator[bytes]:
-    """Write a unit that has edits; `positions` are those of its messages that are left, inserted ones included."""
+def _unit(unit: int, positions: Sequence[int], chunk: Chunk, layout: Layout | None, edits: Edits) -> Iterator[bytes]:
+    """Write a unit that has edits; `positions` are those of its messages that are left."""
     if not positions:
         return
     wire = wire_of(chunk)

@@ -34,7 +34,18 @@ class Message:
     `raw` is the JSON text as it came, without framing; `at_ns` when it arrived, on the clock of whoever made it.
     """
 
-    __slots__ = ("_envelope", "_event_id", "_fault", "_fields", "_hint", "_payload", "at_ns", "context", "raw")
+    __slots__ = (
+        "_envelope",
+        "_event_id",
+        "_fault",
+        "_fields",
+        "_hint",
+        "_payload",
+        "_written",
+        "at_ns",
+        "context",
+        "raw",
+    )
 
     def __init__(self, raw: bytes, context: MessageContext, *, event_id: str | None = None, at_ns: int = 0) -> None:
         self.raw = raw
@@ -46,6 +57,7 @@ class Message:
         self._envelope: Envelope | None = None
         self._payload: Json = None
         self._fault: str | None = None
+        self._written = False
 
     @classmethod
     def of_event(cls, raw: bytes, context: MessageContext, at_ns: int, fields: bytes) -> Self:
@@ -60,7 +72,10 @@ class Message:
         Raises:
             InvalidMessage: the payload cannot be written as JSON.
         """
-        return self.with_raw(dump(payload))
+        message = Message(dump(payload), self.context, event_id=self._event_id, at_ns=self.at_ns)
+        message._fields = self._fields
+        message._written = True
+        return message
 
     def with_raw(self, raw: bytes) -> "Message":
         """The same message with other bytes."""
@@ -114,6 +129,11 @@ class Message:
         if self._envelope is None:
             self._parse()
         return self._fault is None
+
+    @property
+    def is_json_rpc(self) -> bool:
+        """False when the kind is INVALID. Takes no parse where the bytes were written here, from a payload."""
+        return (self._written and self.hint is not None) or self.kind is not Kind.INVALID
 
     @property
     def target(self) -> str | None:
@@ -179,8 +199,8 @@ class Message:
 type Content = Message | bytes | Json  # a message, its JSON text, or its payload
 
 
-def message_of(content: Content, context: MessageContext, at_ns: int) -> Message:
-    """Make what stands for a message one.
+def message_of(content: Content, context: MessageContext, at_ns: int, before: Message | None = None) -> Message:
+    """Make what stands for a message one; in the place of another, it belongs to the same event.
 
     Raises:
         InvalidMessage: it cannot be written as JSON, or is empty.
@@ -188,7 +208,8 @@ def message_of(content: Content, context: MessageContext, at_ns: int) -> Message
     if isinstance(content, Message):
         message = content
     else:
-        message = Message(content if isinstance(content, bytes) else dump(content), context, at_ns=at_ns)
+        model = Message(b"", context, at_ns=at_ns) if before is None else before
+        message = model.with_raw(content) if isinstance(content, bytes) else model.with_payload(content)
     if not message.raw.strip(_BLANKS):
         raise InvalidMessage("an empty message cannot be sent; drop it instead")
     return message

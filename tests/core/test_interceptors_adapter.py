@@ -23,6 +23,7 @@ from shadowcat_core.interceptors import (
 )
 from shadowcat_core.jsonrpc import ErrorCode
 from shadowcat_core.messages import RpcError
+from shadowcat_core.sse import SseParser
 from tests.core.interception import (
     TO_CLIENT,
     TO_SERVER,
@@ -125,15 +126,20 @@ def framed(kinds, framing):
     raws = [json.dumps({**KINDS[kind], "n": n}).encode() for n, kind in enumerate(kinds)]
     if framing == "lines":
         return [raw + b"\n" for raw in raws]
-    return [b"event: message\r\nid: %d\r\ndata: %s\r\n\r\n" % at for at in enumerate(raws)]
+    eol = b"\r\n" if framing == "events, CRLF" else b"\n"
+    return [eol.join((b"event: message", b"id: %d" % n, b"data: " + raw, b"", b"")) for n, raw in enumerate(raws)]
 
 
 def framing_of(framing, context):
     return LineFraming(context) if framing == "lines" else SseFraming(context)
 
 
+def events_of(stream):
+    return [(frame.event, frame.id, frame.data) for frame in SseParser().feed(stream) if frame.dispatches]
+
+
 @pytest.mark.parametrize("direction", [TO_SERVER, TO_CLIENT], ids=["c2s", "s2c"])
-@pytest.mark.parametrize("framing", ["events", "lines"])
+@pytest.mark.parametrize("framing", ["events", "events, CRLF", "lines"])
 @settings(max_examples=60, deadline=None)
 @given(
     kinds=st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=7),
@@ -176,7 +182,10 @@ def test_any_stream_in_any_chunks_is_what_it_is_one_event_at_a_time(
         return b"".join(emitted), replies
 
     emitted, replies, metrics = in_virtual_time(in_batches())
-    assert (emitted, replies) == in_virtual_time(one_by_one())
+    expected, expected_replies = in_virtual_time(one_by_one())
+    if framing == "events, CRLF":  # a cut within the last CRLF of an event that is edited leaves its LF: no event
+        emitted, expected = map(events_of, (emitted, expected))
+    assert (emitted, replies) == (expected, expected_replies)
     used = [verdicts[n % len(verdicts)] for n in range(len(kinds))]
     assert metrics.failures == sum(name in ("broken", "nonsense", "raise", "hang") for name in used)
     assert metrics.timeouts == used.count("hang")
