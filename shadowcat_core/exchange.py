@@ -196,8 +196,11 @@ class ExchangeRegistry:
         """End an exchange; ending it twice is no harm."""
         exchange = self._running.pop(flow_id, None)
         if exchange is not None:
+            exchange.chunk_sinks.clear()
+            exchange.batch_sinks.clear()
             if exchange.tap is not None:
                 self.metrics.merge(exchange.tap.metrics)
+                exchange.tap.release()
             self.later(lambda: self._forget(exchange))
 
     def _see_request(self, exchange: Exchange) -> None:

@@ -199,6 +199,12 @@ class StreamTap:
         """The stream broke off: let the batch sinks see what had passed. Nothing can be sent any more."""
         self._end()
 
+    def release(self) -> None:
+        """Let go of all who watch: they know the stream as it knows them, and only a collection would free both."""
+        self._chunk_sinks = []
+        self._batch_sinks = []
+        self._on_failure = _ignore
+
     def _end(self) -> list[bytes]:
         self.catch_up()
         rest = self._framing.close() if self._framing is not None else b""
@@ -247,3 +253,7 @@ class StreamTap:
     def _fail(self, exc: Exception) -> None:
         self.metrics.failures += 1
         self._on_failure(exc)
+
+
+def _ignore(_exc: Exception) -> None:
+    pass

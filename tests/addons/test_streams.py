@@ -1,8 +1,11 @@
 """What must not wait streams through a tap; what is short is held; when a response ends, so does its exchange."""
 
+import gc
+
 import brotli
 import pytest
 
+from shadowcat_core.exchange import Exchange
 from shadowcat_core.limits import MAX_HELD_BODY_BYTES
 from shadowcat_core.stream import StreamTap
 from tests.addons.conftest import CALL, request_flow, response_of
@@ -155,3 +158,22 @@ async def test_metrics_of_ended_streams_add_up(proxy):
     assert (metrics.chunks, metrics.messages) == (2, 2)
     said = proxy.context.master.commands.execute("shadowcat.streams")
     assert said.startswith("0 exchanges running; ended streams: 2 messages in 88 bytes and 2 chunks")
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+async def test_an_exchange_that_is_over_is_freed_without_a_collection(proxy, content_type):
+    gc.collect()
+    gc.disable()
+    try:
+        before = {id(known) for known in gc.get_objects() if isinstance(known, Exchange)}
+        flow = await proxy.ask(request_flow())
+        stream = await proxy.begin_response(flow, response_of(RESULT, content_type=content_type))
+        if stream:
+            stream(b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n')
+        await proxy.end(flow)
+        assert flow.comment.startswith("tools/call echo → ok")
+        del flow, stream
+        after = {id(known) for known in gc.get_objects() if isinstance(known, Exchange)}
+        assert after <= before
+    finally:
+        gc.enable()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shadowcat_core.tape.encoding import decode, decode_header, encode, encode_header
 from shadowcat_core.tape.records import (
+    HEADER_BYTES,
     RECORD_OVERHEAD_BYTES,
     Chunk,
     End,
@@ -186,7 +187,7 @@ def test_a_gap_with_odd_exchanges_is_still_a_gap():
 def test_held_bytes_count_bodies_heads_and_the_record_itself():
     assert held_bytes(End(0, 1, "eof")) == RECORD_OVERHEAD_BYTES
     assert held_bytes(Chunk(0, 1, "s2c", b"1234")) == RECORD_OVERHEAD_BYTES + 4
-    assert held_bytes(Response(0, 1, 200, "OK", [("ab", "cde")])) == RECORD_OVERHEAD_BYTES + 5
+    assert held_bytes(Response(0, 1, 200, "OK", [("ab", "cde")])) == RECORD_OVERHEAD_BYTES + HEADER_BYTES
     assert payload_bytes(Verdict(0, 1, "r", "modify", "", b"12", b"345")) == 5
     assert payload_bytes(Verdict(0, 1, "r", "block")) == 0
 
