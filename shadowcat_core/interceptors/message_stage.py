@@ -10,7 +10,7 @@ from shadowcat_core.errors import BadVerdict
 from shadowcat_core.interceptors.protocols import Interceptor
 from shadowcat_core.interceptors.records import Action, Mode, Settings, StageMetrics
 from shadowcat_core.interceptors.reports import Reports
-from shadowcat_core.interceptors.scheduling import Scheduler, advance
+from shadowcat_core.interceptors.scheduling import Scheduler, Suspended
 from shadowcat_core.interceptors.stage import Ahead, Finish, Found, Stage
 from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause
 from shadowcat_core.messages import Message, MessageBatch
@@ -99,13 +99,16 @@ class MessageStage(Stage):
 
     async def _finish(self, batch: MessageBatch, found: Found, answers: list[object], ahead: Ahead | None) -> None:
         """Judge what was found; the answer to the first message may be there already."""
-        metrics, clock_ns = self.metrics, self.clock_ns
+        metrics, clock_ns, intercept = self.metrics, self.clock_ns, self._intercept
         started_ns = clock_ns()
         for position, message in found:
             try:
-                answer = answers.pop() if answers else self._intercept(message)
+                answer = answers.pop() if answers else intercept(message)
                 if isinstance(answer, CoroutineType):
-                    answer = advance(answer)
+                    try:
+                        answer = Suspended(answer, answer.send(None))
+                    except StopIteration as done:
+                        answer = done.value
                 if isinstance(answer, Continue):
                     continue
                 metrics.spent_ns += clock_ns() - started_ns

@@ -214,25 +214,24 @@ class Pipeline:
         return None
 
     async def _finish(
-        self, batch: MessageBatch, judges: tuple[Judge, ...], index: int, finish: Finish, release: Release | None
+        self, batch: MessageBatch, judges: tuple[Judge, ...], index: int, finish: Finish | None, release: Release | None
     ) -> None:
-        """Finish what the judge at an index left, and ask those behind it."""
-        await finish(None if release is None else partial(self._ahead, batch, judges, index + 1, release))
-        await self._ask(batch, judges, index + 1, release)
-
-    async def _ask(self, batch: MessageBatch, judges: tuple[Judge, ...], start: int, release: Release | None) -> None:
-        for index in range(start, len(judges)):
-            finish = judges[index](batch)
+        """Finish what the judge at an index left, if it did, and ask those behind it."""
+        while True:
             if finish is not None:
-                await finish(None if release is None else partial(self._ahead, batch, judges, index + 1, release))
+                await finish(None if release is None else partial(self._ahead, batch, judges, index, release))
+            index += 1
+            if index >= len(judges):
+                return
+            finish = judges[index](batch)
 
     async def _ahead(
-        self, batch: MessageBatch, judges: tuple[Judge, ...], start: int, release: Release, position: int
+        self, batch: MessageBatch, judges: tuple[Judge, ...], index: int, release: Release, position: int
     ) -> None:
-        """Part with what stands before a position, show it to the judges that are left, and release it."""
+        """Part with what stands before a position, show it to those behind the judge at an index, and release it."""
         head = batch.split(position)
         if head is not None:
-            await self._ask(head, judges, start, release)
+            await self._finish(head, judges, index, None, release)
             release(head)
 
     def _stage(

@@ -27,6 +27,7 @@ class Arrived:
         "_kinds",
         "_layout",
         "_methods",
+        "_named",
         "_originals",
         "_proven",
         "_spans",
@@ -37,7 +38,8 @@ class Arrived:
     )
 
     _hints: list[Envelope | None]
-    _kinds: Sequence[Kind]
+    _kinds: AbstractSet[Kind]
+    _named: int  # how many have a method
     hint: Envelope | None
     """The routing hint of the only message, as long as it is as it came; else None."""
     edited: bool
@@ -52,7 +54,7 @@ class Arrived:
         self._edits: Edits | None = None
         self._layout: Layout | None = None
         self._originals: dict[int, Message] | None = None
-        self._methods: Sequence[str | None] | None = None  # that are there, like the kinds
+        self._methods: AbstractSet[str | None] | None = None  # that are there, like the kinds
         self._proven: bool | None = None  # that all hints tell the method exactly
         self._asked: tuple[AbstractSet[str] | None, Sequence[int]] = _NOTHING_ASKED
         self._spans = spans = chunk.records
@@ -116,9 +118,7 @@ class Arrived:
         """True when no reader may take any message for one of these methods."""
         present = self._methods or self._route()
         if self._proven is None:
-            # A burst of equal messages is one entry in `present`.
-            each = len(self._hints) // len(present) if present else 0
-            self._proven = proves_methods(each * (len(present) - present.count(None)), self._chunk.buffer)
+            self._proven = proves_methods(self._named, self._chunk.buffer)
         return self._proven and methods.isdisjoint(present) and Kind.INVALID not in self._kinds
 
     def _search(self, methods: AbstractSet[str]) -> Sequence[int]:
@@ -135,18 +135,21 @@ class Arrived:
             return False
         return proves_method(self._chunk.buffer, start, end)
 
-    def _route(self) -> Sequence[str | None]:
+    def _route(self) -> AbstractSet[str | None]:
         """Tell the methods and kinds that are there, after parsing the messages whose bytes gave no hint."""
         if self.hint is not None:
             self._hints = [self.hint]
         hints = self._hints
         if not all(hints):
             self._hints = hints = [hint or self._original(position).envelope for position, hint in enumerate(hints)]
-        if hints and hints[0] is not None and hints.count(hints[0]) == len(hints):  # such as a burst of progress
-            self._kinds, self._methods = (hints[0].kind,), (hints[0].method,)
+        first = hints[0] if hints else None
+        if first is not None and hints.count(first) == len(hints):  # such as a burst of progress
+            self._kinds, self._methods = {first.kind}, {first.method}
+            self._named = 0 if first.method is None else len(hints)
         else:
-            self._kinds = [hint.kind for hint in hints if hint is not None]
-            self._methods = [hint.method for hint in hints if hint is not None]
+            named = [hint.method for hint in hints if hint is not None]
+            self._kinds, self._methods = {hint.kind for hint in hints if hint is not None}, set(named)
+            self._named = len(named) - named.count(None)
         return self._methods
 
     def _made(self, position: int) -> Message:

@@ -156,6 +156,29 @@ def test_who_decides_is_not_deceived(framing, shape, name, beside):
     assert [metric.failures for metric in (stage.metrics for stage in pipeline.stages)] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        b'{"method":"notifications/x","params":{},"method":"tools/call","jsonrpc":"2.0"}',
+        b'{"method":"notifications/x","params":{"a":{}},"method":"tools/call","jsonrpc":"2.0"}',
+        b'{"method":"notifications/x","params":{},"\\u006dethod":"tools/call","jsonrpc":"2.0"}',
+        b'{"method":"notifications/x","params":{"a":"}"},"method":"tools/call","params":{},"jsonrpc":"2.0"}',
+    ],
+)
+@pytest.mark.parametrize("param", [b"1", b'"}"', b'{"b":{}}', b'"\\u006dethod"'])
+def test_a_burst_of_equal_messages_hides_none_that_is_different(hidden, param):
+    like_it = b'{"method":"notifications/x","params":{"a":%s},"jsonrpc":"2.0"}' % param
+    deny = Says(lambda message: Block("no"), methods={"tools/call"})
+    for make in (events, lines):
+        for at in range(4):
+            raws = [like_it] * 3
+            raws.insert(at, hidden)
+            batch = make(raws, TO_CLIENT)
+            assert batch.hint is None
+            pipeline_of(deny).run(batch)
+            assert [message.raw for message in batch] == [like_it] * 3
+
+
 @pytest.mark.parametrize("fail", ["closed", "open"])
 @pytest.mark.parametrize("interest", [{"methods": {"tools/call"}}, {"kinds": {"request"}}], ids=["method", "kind"])
 @pytest.mark.parametrize("name", UNREADABLE)
