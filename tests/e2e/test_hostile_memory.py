@@ -21,7 +21,8 @@ from tests.e2e.raw_client import Connection, connect
 
 PIECE_BYTES = 64 * 1024
 # mitmproxy's own buffers, what is waiting for the tape (10 MB, shared by all streams) and the allocator's slack.
-SLACK_BYTES = 10 * MiB
+# Everything goes through the queue of the tape, which fills up when the disk or the processor is slow.
+SLACK_BYTES = 10 * MiB + TAPE_QUEUE_BYTES
 LEGACY = wire.headers("tools/call", era="legacy", session="s-1")
 
 
@@ -85,10 +86,10 @@ FLOODS = {
         enclosed(b"data: ", b"x" * 1_000, b"\n\n", 64_000_000), AS_EVENTS, held_bytes=2 * MAX_EVENT_BYTES, said="limit"
     ),
     "events of 15 MB": Flood(
-        # The frame as it is gathered, joined and read, and the queue of the tape.
+        # The frame as it is gathered, joined and read.
         repeated(b"data: " + b"x" * 15_000_000 + b"\n\n", 60_000_000),
         AS_EVENTS,
-        held_bytes=3 * MAX_EVENT_BYTES + TAPE_QUEUE_BYTES,
+        held_bytes=3 * MAX_EVENT_BYTES,
     ),
     "64 MB of JSON of unknown length": Flood(
         enclosed(b'{"jsonrpc":"2.0","id":1,"result":{"t":"', b"t" * 1_000, b'"}}', 64_000_000), AS_JSON
@@ -192,8 +193,7 @@ async def test_large_requests_that_are_never_answered_are_not_held(origin: Origi
     before = proxy.process.resident_bytes()
     await ask(60, 1_000_000)
     grown = proxy.process.resident_bytes() - before
-    # Each request goes through the queue of the tape.
-    assert grown < SLACK_BYTES + TAPE_QUEUE_BYTES, f"{grown / MiB:.1f} MiB"
+    assert grown < SLACK_BYTES, f"{grown / MiB:.1f} MiB"
 
 
 async def test_what_streams_left_behind_is_nothing(origin: Origin, proxy: Proxy):
