@@ -18,9 +18,9 @@ from shadowcat_core.interceptors.records import Fail, FailureSink, Mode, Setting
 from shadowcat_core.interceptors.reports import Reports
 from shadowcat_core.interceptors.scheduling import Running, Scheduler
 from shadowcat_core.interceptors.stage import Finish, Stage
-from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.jsonrpc import Kind, classify
 from shadowcat_core.mcp import Direction
-from shadowcat_core.messages import MessageBatch, proves_method, sole_hint
+from shadowcat_core.messages import MessageBatch, proves_method
 from shadowcat_core.sse import FrameBatch
 
 type Judge = Callable[[MessageBatch], Finish | None]
@@ -167,11 +167,14 @@ class Pipeline:
             return True
         if route.general or not route.narrows:
             return False
-        hint = sole_hint(frames)
+        buffer, records = frames.buffer, frames.records
+        if len(records) != 1:
+            return False
+        _, _, start, end = records[0]
+        hint = classify(buffer, start, end)
         if hint is None or hint.method in route.methods or hint.kind in route.kinds:
             return False
-        _, _, start, end = frames.records[0]
-        return not route.exact or proves_method(frames.buffer, start, end)
+        return not route.exact or proves_method(buffer, start, end)
 
     def run(self, batch: MessageBatch, release: Release | None = None) -> Running | None:
         """Let all interceptors see and edit a batch, each what those before it left.

@@ -122,6 +122,8 @@ class Arrived:
         return self._proven and methods.isdisjoint(present) and Kind.INVALID not in self._kinds
 
     def _search(self, methods: AbstractSet[str]) -> Sequence[int]:
+        if self._proven and Kind.INVALID not in self._kinds:
+            return [at for at, hint in enumerate(self._hints) if hint is not None and hint[1] in methods]
         return [
             at
             for at, (kind, method, _) in enumerate(filter(None, self._hints))
