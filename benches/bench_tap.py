@@ -32,6 +32,7 @@ from benches.bench_messages import (
 from benches.figures import Figure
 from benches.report import machine, print_figures
 from shadowcat_core.framing import SseFraming
+from shadowcat_core.limits import MAX_BEHIND_BYTES
 from shadowcat_core.messages import MessageBatch
 from shadowcat_core.stream import StreamTap
 from shadowcat_core.tape.records import Chunk
@@ -81,18 +82,23 @@ def passed_on(chunks: Sequence[bytes]) -> Work:
     return run
 
 
+def watching(watchers: Watchers, max_behind_bytes: int = MAX_BEHIND_BYTES) -> StreamTap:
+    return StreamTap(
+        SseFraming(CONTEXT),
+        clock_ns=time.monotonic_ns,
+        on_failure=complain,
+        chunk_sinks=[watchers.record],
+        batch_sinks=[watchers.count],
+        max_behind_bytes=max_behind_bytes,
+    )
+
+
 def watched(chunks: Sequence[bytes]) -> Work:
     """Everything that watching costs: at the chunk's passage, and when the watchers catch up."""
 
     def run() -> None:
         watchers = Watchers()
-        tap = StreamTap(
-            SseFraming(CONTEXT),
-            clock_ns=time.monotonic_ns,
-            on_failure=complain,
-            chunk_sinks=[watchers.record],
-            batch_sinks=[watchers.count],
-        )
+        tap = watching(watchers)
         for chunk in chunks:
             tap.watch(chunk)
         tap(b"")
@@ -107,14 +113,7 @@ def noted(chunks: Sequence[bytes]) -> Work:
 
     def run() -> None:
         watchers = Watchers()
-        tap = StreamTap(
-            SseFraming(CONTEXT),
-            clock_ns=time.monotonic_ns,
-            on_failure=complain,
-            chunk_sinks=[watchers.record],
-            batch_sinks=[watchers.count],
-            max_behind_bytes=NO_CATCHING_UP,
-        )
+        tap = watching(watchers, max_behind_bytes=NO_CATCHING_UP)
         for chunk in chunks:
             tap.watch(chunk)
 

@@ -7,6 +7,9 @@ from collections import deque
 
 from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_KEPT_BODY_BYTES
 
+TIMES_KEY = "shadowcat.times"
+"""Where a flow's metadata holds `KeptBody.times()`: who keeps a body writes it, who shows it reads it."""
+
 
 class KeptBody:
     """Keeps at most `max_bytes` of a body, and when each kept chunk came (in µs from a start the caller chose)."""

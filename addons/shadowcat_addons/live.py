@@ -17,7 +17,7 @@ from mitmproxy.hooks import UpdateHook
 from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
-from shadowcat_core.kept_body import KeptBody
+from shadowcat_core.kept_body import TIMES_KEY, KeptBody
 from shadowcat_core.limits import (
     CHUNK_OVERHEAD_BYTES,
     MAX_ACCEPTED_BODY_BYTES,
@@ -26,12 +26,9 @@ from shadowcat_core.limits import (
     MAX_WAITING_BYTES,
 )
 from shadowcat_core.mcp import is_json
-from shadowcat_core.summary import exchange_failed, is_unanswered, labels, summary
+from shadowcat_core.summary import HTTP_ACCEPTED, exchange_failed, is_unanswered, labels, summary
 
-ACCEPTED = 202
 FAILED_MARK = ":red_circle:"
-TIMES_KEY = "shadowcat.times"
-"""Flow metadata that the content views read: [end offset in the body, arrival in µs] for each kept chunk."""
 SLICE_NS = 3_000_000
 """How long putting together may take before the wire gets its turn again."""
 VIEWS_AT_A_TIME = 16
@@ -206,7 +203,7 @@ class Live:
                 view.tell(self._registry.clock_ns())
             except Exception as exc:  # noqa: BLE001 - one exchange's fault must not hide all others
                 self._on_failure(exc)
-            if view.ended and view.exchange.status == ACCEPTED and is_unanswered(view.exchange):
+            if view.ended and view.exchange.status == HTTP_ACCEPTED and is_unanswered(view.exchange):
                 self._await_answer(view)
         if views:
             ctx.master.addons.trigger(UpdateHook([view.flow for view in views]))

@@ -15,13 +15,11 @@ from mitmproxy import contentviews, http
 from shadowcat_core.content_coding import decoder_for
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.jsonrpc import Json, Kind
+from shadowcat_core.kept_body import TIMES_KEY
 from shadowcat_core.mcp import Direction, Transport, is_event_stream, is_json
 from shadowcat_core.messages import Message, MessageBatch, MessageContext
 from shadowcat_core.sse import Frame, SseParser
 from shadowcat_core.transcript import headline, shortened, size_text
-
-TIMES_KEY: Final = "shadowcat.times"
-"""Flow metadata: for each chunk of a kept stream [its end's offset in the body, its arrival in µs]."""
 
 AHEAD_OF_JSON: Final = 2.0
 """mitmproxy's JSON view says 1 for JSON; an MCP body is JSON too, and is better read as what it means."""
