@@ -95,6 +95,11 @@ class Correlator:
         calls = [self.see(found[position], scope) for position in sorted(found)]
         return [call for call in calls if call is not None]
 
+    def request_of(self, answer: Message, scope: Hashable) -> Message | None:
+        """The open request that a message answers, read exactly; None when there is none."""
+        call = None if answer.id is None else self._calls.get((scope, answer.direction.opposite, answer.id))
+        return None if call is None else call.request
+
     def forget(self, scope: Hashable) -> list[Call]:
         """End a scope, such as an exchange or a session that is over, and give the calls left unanswered in it."""
         left = list(self._scopes.get(scope, {}).values())

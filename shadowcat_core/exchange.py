@@ -5,13 +5,13 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 from shadowcat_core.correlation import Call, Correlator
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.limits import MAX_WAITING_BYTES
-from shadowcat_core.mcp import Direction, Recognition, Transport
+from shadowcat_core.mcp import Direction, HeaderLookup, Recognition, Transport
 from shadowcat_core.messages import Message, MessageBatch, MessageContext
 from shadowcat_core.stream import BatchSink, ChunkSink, Clock, StreamMetrics, StreamTap
 
@@ -51,6 +51,12 @@ class Exchange:
         self.ended_ns: int | None = None
         self.broke_off: str | None = None
         """How it ended when not as it should, in the words of the tape's `end` record."""
+        self.server: str | None = None
+        """The URL that was asked, without its query."""
+        self.head: HeaderLookup | None = None
+        """The request's headers."""
+        self.request_of: Callable[[str, Message], Message | None] | None = None
+        """Finds the request that a message answers, within a scope."""
         self.sinks_first = False
         """Chunk sinks see a chunk before it passes, not after: the tape's standard mode."""
         self.on_tape = False
@@ -87,6 +93,9 @@ class Exchange:
             session_id=self.recognition.session_id,
             exchange_id=self.number,
             stream_id=self.flow_id,
+            server=self.server,
+            headers=self.head,
+            request_of=None if self.request_of is None else partial(self.request_of, self.scope),
         )
 
 
@@ -138,6 +147,7 @@ class ExchangeRegistry:
         self.opened += 1
         exchange = Exchange(self.opened, flow_id, recognition, body, self.clock_ns())
         self._running[flow_id] = exchange
+        exchange.request_of = self._request_of
         if body:
             self.later(lambda: self._see_request(exchange), len(body))
         exchange.batch_sinks.append(lambda batch: self.see_answer(exchange, batch))
@@ -202,6 +212,10 @@ class ExchangeRegistry:
                 self.metrics.merge(exchange.tap.metrics)
                 exchange.tap.release()
             self.later(lambda: self._forget(exchange))
+
+    def _request_of(self, scope: str, answer: Message) -> Message | None:
+        self.catch_up()
+        return self._correlator.request_of(answer, scope)
 
     def _see_request(self, exchange: Exchange) -> None:
         seen = self._see(exchange, exchange.asked)

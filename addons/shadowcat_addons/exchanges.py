@@ -131,6 +131,8 @@ class Exchanges:
 
     def _open(self, flow: http.HTTPFlow, recognition: Recognition, head: HeaderFields, body: bytes) -> Exchange:
         exchange = self._registry.open(flow.id, recognition, body)
+        exchange.head = head
+        exchange.server = flow.request.url.partition("?")[0]
         exchange.resumes = head.get("last-event-id") is not None
         self._flows[flow.id] = flow
         for watcher in self._watchers:

@@ -3,13 +3,14 @@
 No I/O.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from shadowcat_core import mcp, sse
 from shadowcat_core.errors import InvalidMessage
 from shadowcat_core.jsonrpc import Envelope, Json, JsonRpcId, Kind, classify, dump, envelope, parse
-from shadowcat_core.mcp import Direction, Transport
+from shadowcat_core.mcp import Direction, HeaderLookup, Transport
 
 _BLANKS: Final = b" \t\r\n"
 
@@ -19,6 +20,8 @@ class MessageContext:
     """Where messages come from; all messages of a stream share one.
 
     `session_id` is the legacy era's, `exchange_id` the HTTP request's, `stream_id` the event stream's or pipe's.
+    `server` says who serves: a URL without its query, or a command. `headers` are those of the HTTP request.
+    `request_of` finds the request that a message answers.
     """
 
     direction: Direction
@@ -26,6 +29,9 @@ class MessageContext:
     session_id: str | None = None
     exchange_id: int | None = None
     stream_id: str | None = None
+    server: str | None = None
+    headers: HeaderLookup | None = field(default=None, compare=False, repr=False)
+    request_of: "Callable[[Message], Message | None] | None" = field(default=None, compare=False, repr=False)
 
 
 class Message:
@@ -142,6 +148,12 @@ class Message:
         if method is None or not isinstance(self._payload, dict):
             return None
         return mcp.target(method, self._payload.get("params"))
+
+    @property
+    def request(self) -> "Message | None":
+        """The request that this message answers; None when it answers none that is known."""
+        find = self.context.request_of
+        return None if find is None or self.kind not in (Kind.RESPONSE, Kind.ERROR) else find(self)
 
     @property
     def event_id(self) -> str | None:

@@ -90,6 +90,16 @@ def test_messages_know_their_exchange(registry):
     assert (context.session_id, context.exchange_id, context.stream_id) == ("s", 1, "f")
 
 
+def test_an_answer_knows_its_request_until_it_was_seen(registry):
+    exchange = ask(registry, "f")
+    answers = MessageBatch.of_body(body(ANSWER), exchange.context(S2C))
+    assert answers[0].request.method == "tools/call"
+    for other in (ANSWER | {"id": "7"}, ANSWER | {"id": 8}, QUESTION):
+        assert MessageBatch.of_body(body(other), exchange.context(S2C))[0].request is None
+    registry.see_answer(exchange, answers)
+    assert answers[0].request is None
+
+
 def test_ids_count_within_the_session_or_else_within_the_exchange(registry):
     assert ask(registry, "f", recognition=LEGACY).scope == "s"
     assert ask(registry, "g").scope == "g"
