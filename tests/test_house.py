@@ -25,6 +25,7 @@ FLOORS = {
     "messages": 3,
     "correlation": 4,
     "framing": 4,
+    "outlet": 4,
     "interceptors": 5,
     "stream": 5,
     "exchange": 6,
