@@ -7,11 +7,20 @@
         BadVerdict        an interceptor gave what is no verdict, or made a message into what is none
         InterceptorTimedOut   an interceptor did not answer in its time       also TimeoutError
         UnroutableMessage     what is no JSON-RPC message to us may be one to an endpoint
+        NotHeld           nothing is held under that number, or not any more   also LookupError
+        RulesError        a rules file says what makes no sense               (.path, .problems), also ValueError
+        RuleFailed        a rule cannot be applied to a message               (.rule)
+        BadToxic          a text describes no fault that there is             also ValueError
+        StoreError        a session store cannot be used as it is
+            StoreUnavailable      it cannot be reached, or did not answer
+            StoreFull             it keeps no more of something               (.what, .limit)
 
 Anything else that escapes the core is a bug to report.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 
 class ShadowcatError(Exception):
@@ -61,3 +70,66 @@ class InterceptorTimedOut(ShadowcatError, TimeoutError):
 
 class UnroutableMessage(ShadowcatError):
     """What is no JSON-RPC message to us may be one to an endpoint, so it may be what an interceptor decides about."""
+
+
+class BadToxic(ShadowcatError, ValueError):
+    """A text describes no fault that there is; it says what there is instead."""
+
+
+class RulesProblem(NamedTuple):
+    """One thing that is wrong in a rules file: the line, from 1, and the field, such as `rules[3].when.method`."""
+
+    line: int | None
+    field: str
+    message: str
+
+
+class RulesError(ShadowcatError, ValueError):
+    """A rules file cannot be used. Its text has a line for each problem."""
+
+    def __init__(self, path: Path, problems: Sequence[RulesProblem]) -> None:
+        super().__init__(path, problems)
+        self.path = path
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{self.path}{'' if line is None else f':{line}'}: {field}{': ' if field else ''}{message}"
+            for line, field, message in self.problems
+        )
+
+
+class RuleFailed(ShadowcatError):
+    """A rule holds for a message and cannot be applied to it, or cannot be told to hold."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(rule, message)
+        self.rule = rule
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"rule {self.rule}: {self.message}"
+
+
+class StoreError(ShadowcatError):
+    """A session store cannot be used as it is: another version's file, a missing package."""
+
+
+class StoreUnavailable(StoreError):
+    """A session store cannot be reached, or did not answer. What was asked of it may have happened or not."""
+
+
+class StoreFull(StoreError):
+    """A session store keeps no more of something; `what` says of what, `limit` how much."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(what, limit)
+        self.what = what
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the store keeps no more {self.what} than {self.limit:,}"
+
+
+class NotHeld(ShadowcatError, LookupError):
+    """Nothing is held under that number, or not any more: somebody else decided, or its time was over."""
