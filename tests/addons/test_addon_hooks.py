@@ -1,0 +1,487 @@
+"""Hooks and interceptors of other people's addons: found, called in order, and followed when scripts change."""
+
+import asyncio
+import logging
+import textwrap
+from itertools import pairwise
+
+import pytest
+from mitmproxy.addons.script import Script
+from mitmproxy.addons.view import View
+from mitmproxy.test import taddons
+
+from shadowcat_addons.addon_hooks import HOOKS, AddonHooks
+from shadowcat_core.interceptors import Action, Block, Fail, Mode, Modify, Pipeline, on_asyncio
+from shadowcat_core.jsonrpc import Kind
+from shadowcat_core.mcp import Direction
+from tests.core.interception import TO_CLIENT, TO_SERVER, judged, lines
+
+REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}'
+RESPONSE = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+ERROR = b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"no"}}'
+NOTIFICATION = b'{"jsonrpc":"2.0","method":"notifications/progress"}'
+PRIMING = b"talk"
+EVERYTHING = [REQUEST, RESPONSE, ERROR, NOTIFICATION, PRIMING]
+
+
+class World:
+    """A mitmproxy with addons and scripts, and our room beside them, alone with a pipeline."""
+
+    def __init__(self, context, folder):
+        self.context = context
+        self.addons = context.master.addons
+        self.folder = folder
+        self.records, self.failures = [], []
+        self.pipeline = Pipeline(on_asyncio(lambda: 0), on_verdict=self.records.append, on_failure=self.failures.append)
+        self.hooks = AddonHooks(self.pipeline)
+        self.addons.add(self.hooks)
+
+    def add(self, *addons):
+        self.addons.add(*addons)
+        return addons[0]
+
+    def script(self, source, name="mine.py"):
+        """Load a script as mitmproxy does; `loadscript` of what is given loads it again."""
+        path = self.folder / name
+        self.write(source, name)
+        script = Script(str(path), reload=True)
+        script.reloadtask.cancel()  # the test says when it is loaded, and not the clock
+        self.addons.add(script)
+        script.loadscript()
+        return script
+
+    def write(self, source, name="mine.py"):
+        (self.folder / name).write_text(textwrap.dedent(source))
+
+    def names(self):
+        self.hooks.look()
+        return [stage.settings.name for stage in self.pipeline.stages]
+
+    async def pass_on(self, *messages, context=TO_SERVER, look=True):
+        """What is left of messages that pass as lines."""
+        if look:
+            self.hooks.look()
+        left = await judged(self.pipeline, lines(list(messages), context))
+        return left.splitlines()
+
+
+@pytest.fixture
+async def world(tmp_path):
+    with taddons.context() as context:
+        yield World(context, tmp_path)
+
+
+class Listener:
+    """Notes what its hooks are shown."""
+
+    def __init__(self, name, *hooks, verdict=None):
+        self.name = name
+        self.shown = []
+        for hook in hooks:
+            setattr(self, hook, self._noting(hook, verdict))
+
+    def _noting(self, hook, verdict):
+        def note(seen):
+            self.shown.append((hook, getattr(seen, "raw", None)))
+            return verdict
+
+        return note
+
+
+SHOWN = {
+    "mcp_request": [REQUEST],
+    "mcp_response": [RESPONSE, ERROR],
+    "mcp_notification": [NOTIFICATION],
+    "mcp_message": EVERYTHING,
+    "mcp_batch": [None],
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_hook_is_shown_its_kinds_of_message_in_both_directions(world, hook):
+    listener = world.add(Listener("one", hook))
+    for context in (TO_SERVER, TO_CLIENT):
+        listener.shown.clear()
+        assert await world.pass_on(*EVERYTHING, context=context) == EVERYTHING
+        assert listener.shown == [(hook, shown) for shown in SHOWN[hook]]
+
+
+async def test_nobody_with_hooks_means_nobody_in_the_pipeline(world):
+    class Plain:
+        def request(self, flow): ...
+
+    world.add(Plain())
+    assert world.names() == []
+    assert await world.pass_on(REQUEST) == [REQUEST]
+
+
+@pytest.mark.parametrize("hook", ["mcp_message", "mcp_batch", "mcp_request"])
+@pytest.mark.parametrize("how", ["def", "async def"])
+async def test_functions_of_a_script_are_hooks_sync_or_async(world, how, hook):
+    world.script(f"seen = []\n{how} {hook}(given):\n    seen.append(given)\n")
+    assert world.names() == [f"mine.{hook}"]
+    assert await world.pass_on(REQUEST) == [REQUEST]
+    assert len(world.addons.get(str(world.folder / "mine.py")).seen) == 1
+
+
+@pytest.mark.parametrize("how", ["def", "async def"])
+async def test_a_hook_may_give_a_verdict(world, how):
+    world.script(
+        f"""
+        from shadowcat_core.interceptors import Block
+        {how} mcp_request(message):
+            return Block("not now")
+        """
+    )
+    assert await world.pass_on(NOTIFICATION, REQUEST) == [NOTIFICATION]
+    assert [(record.interceptor, record.action, record.reason) for record in world.records] == [
+        ("mine.mcp_request", Action.BLOCK, "not now")
+    ]
+
+
+async def test_a_hook_that_really_waits_is_waited_for(world):
+    decision = asyncio.get_running_loop().create_future()
+
+    class Waiter:
+        async def mcp_request(self, message):
+            return await decision
+
+    world.add(Waiter())
+    passing = asyncio.create_task(world.pass_on(REQUEST))
+    await asyncio.sleep(0)
+    assert not passing.done()
+    decision.set_result(Modify(NOTIFICATION))
+    assert await passing == [NOTIFICATION]
+
+
+async def test_what_a_hook_waited_for_may_be_nothing(world):
+    waited = asyncio.get_running_loop().create_future()
+    waited.set_result(None)
+    world.add(Listener("lambda", "mcp_message", verdict=waited))
+    assert await world.pass_on(REQUEST) == [REQUEST]
+    assert world.failures == []
+
+
+async def test_a_batch_hook_edits_the_batch(world):
+    class Dropper:
+        def mcp_batch(self, batch):
+            for position, _ in batch.where(kinds={Kind.NOTIFICATION}):
+                batch.drop(position)
+
+    world.add(Dropper())
+    assert await world.pass_on(REQUEST, NOTIFICATION) == [REQUEST]
+
+
+async def test_hooks_are_called_in_the_order_of_the_addons_and_then_of_their_kind(world):
+    order = []
+
+    class Noting:
+        def __init__(self, name):
+            self.name = name
+            for hook in ("mcp_request", "mcp_message", "mcp_batch"):
+                setattr(self, hook, lambda _, called=f"{name}.{hook}": order.append(called))
+
+    parent = Noting("a")
+    parent.addons = [Noting("b")]
+    world.add(parent, Noting("c"))
+    assert await world.pass_on(REQUEST) == [REQUEST]
+    assert order == [f"{name}.mcp_{hook}" for name in "abc" for hook in ("batch", "message", "request")]
+    assert world.names() == order
+
+
+async def test_a_priority_comes_before_the_order_of_the_addons(world):
+    late, early = Listener("late", "mcp_batch"), Listener("early", "mcp_batch")
+    early.mcp_priority = -1
+    world.add(late, early)
+    assert world.names() == ["early.mcp_batch", "late.mcp_batch"]
+
+
+@pytest.mark.parametrize("verdict", ["yes", 3, True, {"jsonrpc": "2.0"}])
+@pytest.mark.parametrize("fail", ["open", "closed", None])
+async def test_what_is_no_verdict_is_a_failure_and_open_unless_said_otherwise(world, verdict, fail):
+    listener = Listener("odd", "mcp_request", verdict=verdict)
+    if fail:
+        listener.mcp_fail = fail
+    world.add(listener)
+    assert await world.pass_on(REQUEST) == ([] if fail == "closed" else [REQUEST])
+    (failure,) = world.failures
+    assert failure.interceptor == "odd.mcp_request"
+
+
+@pytest.mark.parametrize("how", ["def", "async def"])
+async def test_a_hook_that_raises_lets_the_message_pass(world, how):
+    world.script(f"{how} mcp_request(message):\n    raise OSError('gone')\n")
+    assert await world.pass_on(REQUEST) == [REQUEST]
+    (failure,) = world.failures
+    assert isinstance(failure.error, OSError)
+
+
+async def test_an_addon_declares_what_its_hooks_care_for_and_how_they_are_run(world):
+    listener = Listener("set", "mcp_message")
+    listener.mcp_methods = {"tools/call"}
+    listener.mcp_direction = "c2s"
+    listener.mcp_exact = False
+    listener.mcp_mode = "audit"
+    listener.mcp_fail = "closed"
+    listener.mcp_timeout_s = 2
+    world.add(listener)
+    assert await world.pass_on(REQUEST, NOTIFICATION) == [REQUEST, NOTIFICATION]
+    assert await world.pass_on(REQUEST, context=TO_CLIENT) == [REQUEST]
+    assert listener.shown == [("mcp_message", REQUEST)]
+    (stage,) = world.pipeline.stages
+    assert stage.interest.direction is Direction.CLIENT_TO_SERVER
+    assert not stage.interest.exact
+    assert (stage.settings.mode, stage.settings.fail, stage.settings.timeout_s) == (Mode.AUDIT, Fail.CLOSED, 2)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "says"),
+    [
+        ("mcp_methods", "tools/call", "collection"),
+        ("mcp_mode", "watch", "watch"),
+        ("mcp_fail", "never", "never"),
+        ("mcp_timeout_s", 0, "0 s"),
+        ("mcp_direction", "up", "up"),
+    ],
+)
+async def test_a_declaration_that_makes_no_sense_is_said_and_costs_only_its_own_hook(
+    world, caplog, attribute, value, says
+):
+    broken = Listener("broken", "mcp_message")
+    setattr(broken, attribute, value)
+    world.add(broken, Listener("fine", "mcp_message"))
+    with caplog.at_level(logging.ERROR):
+        assert world.names() == ["fine.mcp_message"]
+    (record,) = caplog.records
+    assert "broken.mcp_message is not called" in record.message
+    assert says in record.message
+    world.hooks.configure(set())
+    assert world.names() == ["fine.mcp_message"]
+    assert len(caplog.records) == 1
+
+
+async def test_interceptors_in_a_scripts_list_are_added_with_what_they_declare(world):
+    world.script(
+        """
+        from shadowcat_core.interceptors import Block
+
+        class NoCalls:
+            methods = {"tools/call"}
+            priority = 7
+            timeout_s = 3
+            def intercept(self, message):
+                return Block("no")
+
+        class Silent:
+            kinds = {"notification"}
+            exact = False
+            fail = "open"
+            mode = "audit"
+            name = "quiet"
+            def intercept_batch(self, batch):
+                for position, _ in batch.where(kinds={"notification"}):
+                    batch.drop(position)
+
+        addons = [NoCalls(), Silent()]
+        """
+    )
+    assert world.names() == ["quiet", "NoCalls"]
+    assert await world.pass_on(REQUEST, NOTIFICATION) == [NOTIFICATION]
+    quiet, calls = (stage.settings for stage in world.pipeline.stages)
+    assert (quiet.fail, quiet.mode, quiet.timeout_s) == (Fail.OPEN, Mode.AUDIT, None)
+    assert (calls.fail, calls.mode, calls.timeout_s, calls.priority) == (Fail.CLOSED, Mode.ENFORCE, 3, 7)
+
+
+async def test_an_interceptor_that_says_nothing_fails_closed(world):
+    world.script("class Mute:\n    def intercept(self, message):\n        pass\naddons = [Mute()]")
+    assert await world.pass_on(REQUEST) == []
+    assert len(world.failures) == 1
+
+
+async def test_both_shapes_in_one_object_count_once_as_the_batch_shape(world):
+    world.script(
+        """
+        class Both:
+            def intercept(self, message): ...
+            def intercept_batch(self, batch): ...
+        addons = [Both()]
+        """
+    )
+    assert world.names() == ["Both"]
+    assert await world.pass_on(REQUEST) == [REQUEST]
+    assert world.failures == []
+
+
+async def test_the_word_intercept_means_nothing_outside_a_scripts_list(world):
+    class Embedded:
+        def intercept(self, flow): ...
+
+    world.add(Embedded())
+    world.script("def intercept(flow): ...", "function.py")
+    view = View()
+    assert callable(view.intercept)
+    world.add(view)
+    assert world.names() == []
+
+
+async def test_a_class_in_the_place_of_an_object_is_said_and_blocks_nothing(world, caplog):
+    world.script("class Whole:\n    def intercept(self, message): ...\naddons = [Whole]")
+    with caplog.at_level(logging.ERROR):
+        assert await world.pass_on(REQUEST) == [REQUEST]
+    assert "takes objects" in caplog.text
+
+
+async def test_a_module_or_a_value_with_a_hooks_name_is_no_hook(world):
+    world.script("import json as mcp_message\nmcp_batch = None\nmcp_request = 3")
+    assert world.names() == []
+
+
+async def test_a_script_that_comes_later_is_found_at_the_next_look(world):
+    assert world.names() == []
+    world.script("def mcp_batch(batch): ...")
+    assert world.names() == ["mine.mcp_batch"]
+
+
+async def test_scripts_with_one_name_are_told_apart_by_a_number_and_so_is_who_is_there_already(world):
+    (world.folder / "other").mkdir()
+    world.pipeline.add(Idle(), name="mine.mcp_batch")
+    world.script("def mcp_batch(batch): ...")
+    world.script("def mcp_batch(batch): ...", "other/mine.py")
+    assert world.names() == ["mine.mcp_batch", "mine.mcp_batch-2", "mine.mcp_batch-3"]
+
+
+class Idle:
+    def intercept_batch(self, batch): ...
+
+
+BLOCKS = 'from shadowcat_core.interceptors import Block\ndef mcp_request(message):\n    return Block("{}")\n'
+
+
+async def test_a_script_that_was_loaded_again_is_called_in_its_new_form_and_keeps_its_counters(world):
+    script = world.script(BLOCKS.format("old"))
+    await world.pass_on(REQUEST)
+    (stage,) = world.pipeline.stages
+    world.write(BLOCKS.format("new, and of another length"))
+    script.loadscript()
+    await world.pass_on(REQUEST, look=False)
+    await world.pass_on(REQUEST)
+    assert [record.reason for record in world.records] == ["old", *["new, and of another length"] * 2]
+    assert world.pipeline.stages == (stage,)
+    assert stage.metrics.messages == 3
+
+
+async def test_a_script_loaded_again_without_its_hook_is_not_called_even_before_the_next_look(world):
+    script = world.script(BLOCKS.format("old"))
+    assert await world.pass_on(REQUEST) == []
+    world.write("x = 1  # of another length")
+    script.loadscript()
+    assert await world.pass_on(REQUEST, look=False) == [REQUEST]
+    assert world.names() == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def mcp_message(message): raise OSError",
+        "def mcp_batch(batch): raise OSError",
+        "class No:\n    def intercept(self, message): raise OSError\naddons = [No()]",
+        "class No:\n    def intercept_batch(self, batch): raise OSError\naddons = [No()]",
+    ],
+)
+async def test_a_removed_script_is_not_called_even_before_the_next_look(world, source):
+    script = world.script(source)
+    assert len(world.names()) == 1
+    world.addons.remove(script)
+    assert await world.pass_on(REQUEST, look=False) == [REQUEST]
+    assert world.failures == []
+    assert world.names() == []
+
+
+async def test_what_was_held_while_a_script_was_loaded_again_meets_the_new_one(world):
+    decision = asyncio.get_running_loop().create_future()
+
+    class Waiter:
+        async def mcp_batch(self, batch):
+            await decision
+
+    world.add(Waiter())
+    script = world.script(BLOCKS.format("old"))
+    passing = asyncio.create_task(world.pass_on(REQUEST))
+    await asyncio.sleep(0)
+    world.write(BLOCKS.format("new, and of another length"))
+    script.loadscript()
+    decision.set_result(None)
+    assert await passing == []
+    assert [record.reason for record in world.records] == ["new, and of another length"]
+
+
+async def test_a_script_with_an_error_is_no_longer_there_until_it_is_mended(world, caplog):
+    script = world.script(BLOCKS.format("old"))
+    assert world.names() == ["mine.mcp_request"]
+    world.write("def broken(:")
+    script.loadscript()
+    assert "error in script" in caplog.text
+    assert await world.pass_on(REQUEST) == [REQUEST]
+    world.write(BLOCKS.format("mended"))
+    script.loadscript()
+    assert await world.pass_on(REQUEST) == []
+
+
+async def test_a_changed_declaration_is_seen_after_a_reload_and_after_an_option_was_set(world):
+    script = world.script("mcp_methods = {'ping'}\ndef mcp_message(message): ...")
+    listener = world.add(Listener("options", "mcp_message"))
+    world.hooks.look()
+    world.write("mcp_methods = {'ping', 'tools/list'}\ndef mcp_message(message): ...")
+    script.loadscript()
+    world.hooks.look()
+    listener.mcp_methods = {"ping"}
+    world.hooks.configure({"anything"})
+    world.hooks.look()
+    assert [stage.interest.methods for stage in world.pipeline.stages] == [{"ping", "tools/list"}, {"ping"}]
+
+
+async def test_the_order_of_the_addons_is_kept_when_one_of_the_first_changes(world):
+    first = world.script("def mcp_batch(batch): ...", "first.py")
+    world.script("def mcp_batch(batch): ...", "second.py")
+    assert world.names() == ["first.mcp_batch", "second.mcp_batch"]
+    world.write("def mcp_batch(batch): ...\ndef mcp_request(message): ...", "first.py")
+    first.loadscript()
+    assert world.names() == ["first.mcp_batch", "first.mcp_request", "second.mcp_batch"]
+
+
+async def test_a_look_changes_nothing_when_nothing_changed(world, caplog):
+    with caplog.at_level(logging.INFO):
+        world.add(Listener("one", "mcp_batch"))
+        world.hooks.look()
+        stages = world.pipeline.stages
+        for _ in range(3):
+            world.hooks.configure({"anything"})
+            world.hooks.look()
+    assert all(one is other for one, other in pairwise([stages, world.pipeline.stages]))
+    assert [record.message for record in caplog.records if "shadowcat" in record.message] == [
+        "shadowcat: hooks and interceptors of other addons: one.mcp_batch"
+    ]
+
+
+async def test_at_the_end_nobody_is_left_but_who_was_there(world):
+    world.pipeline.add(Idle(), name="ours")
+    world.add(Listener("one", "mcp_batch", "mcp_request"))
+    world.hooks.look()
+    world.hooks.done()
+    assert [stage.settings.name for stage in world.pipeline.stages] == ["ours"]
+
+
+async def test_the_command_lists_them_with_what_they_did(world):
+    world.script(BLOCKS.format("no") + "def mcp_batch(batch): raise OSError")
+    await world.pass_on(REQUEST, NOTIFICATION)
+    assert world.context.master.commands.execute("shadowcat.hooks") == [
+        "mine.mcp_batch: 2 messages, 1 failures",
+        "mine.mcp_request: 1 messages, 1 block, 0 failures",
+    ]
+
+
+async def test_the_hooks_own_verdicts_are_values_of_the_core(world):
+    world.add(Listener("one", "mcp_request", verdict=Block("no", code=-5)))
+    assert await world.pass_on(REQUEST) == []
+    (record,) = world.records
+    assert b'"code":-5' in record.reply
