@@ -339,8 +339,8 @@ EVENT_LOG_STREAMS = Limit(
 EVENT_LOG_TOTAL_BYTES = Limit(
     64 * MiB,
     unit="bytes",
-    reason="Events of all streams that a store in memory keeps; the oldest of all go first. Two thirds of the 100 MB "
-    "that the proxy may take under load.",
+    reason="Events of all streams that a store in memory keeps; beyond it the stream that was written longest ago loses "
+    "its oldest. Two thirds of the 100 MB that the proxy may take under load.",
 )
 MISSED_EVENTS_PAGE = Limit(
     100,
