@@ -24,6 +24,7 @@ FLOORS = {
     "mcp": 2,
     "messages": 3,
     "correlation": 4,
+    "filter_words": 4,
     "framing": 4,
     "outlet": 4,
     "interceptors": 5,
