@@ -1,18 +1,14 @@
-"""Pick messages and records by words such as `method:tools/call status:error duration:>500ms`.
+"""Pick messages and records of a tape by words such as `method:tools/call status:error duration:>500ms`.
 
-A word is `key:value`; all must hold. In a value `*` stands for anything, and `-` before the word turns it around. A
-word without a key is looked for in method and target.
+`filter_words` says what a word is.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 
+from shadowcat_core.filter_words import Test, parse_words
 from shadowcat_core.tape.records import Record
 from shadowcat_core.tape.rows import Row
-
-type Test[T] = Callable[[T], bool]
-type Look[T] = Callable[[T, str], object]
 
 ROW_KEYS = ("method", "target", "status", "kind", "dir", "id", "exchange", "session", "duration")
 RECORD_KEYS = ("kind", "dir", "exchange", "session")
@@ -31,47 +27,23 @@ def parse_row_filter(words: Sequence[str]) -> Test[Row]:
 
     Raises: ValueError that names the word and what is possible.
     """
-    return _parse(words, ROW_KEYS, _look_at_row)
+    return parse_words(words, ROW_KEYS, _look_at_row, {"duration": _parse_duration})
 
 
 def parse_record_filter(words: Sequence[str]) -> Test[Record]:
     """Do the same for records, which know less: their kind, direction, exchange and session."""
-    return _parse(words, RECORD_KEYS, _look_at_record)
+    return parse_words(words, RECORD_KEYS, _look_at_record)
 
 
-def _parse[T](words: Sequence[str], keys: Sequence[str], look: Look[T]) -> Test[T]:
-    tests = [_parse_word(word, keys, look) for word in words]
-    return lambda item: all(test(item) for test in tests)
-
-
-def _parse_word[T](word: str, keys: Sequence[str], look: Look[T]) -> Test[T]:
-    if word.startswith("-") and not word.startswith("--"):
-        test = _parse_word(word[1:], keys, look)
-        return lambda item: not test(item)
-    key, colon, value = word.partition(":")
-    if not colon and "method" in keys and word and not word.startswith("-"):
-        return lambda item: any(word in str(look(item, name) or "") for name in ("method", "target"))
-    if key not in keys:
-        raise ValueError(f"{word!r} is no filter; there are {', '.join(f'{known}:' for known in keys)}")
-    if key == "duration":
-        return _parse_duration(word, value, look)
-
-    def test_value(item: T) -> bool:
-        found = look(item, key)
-        return fnmatchcase("" if found is None else str(found), value)
-
-    return test_value
-
-
-def _parse_duration[T](word: str, value: str, look: Look[T]) -> Test[T]:
+def _parse_duration(word: str, value: str) -> Test[Row]:
     match = _DURATION.fullmatch(value)
     if match is None:
         raise ValueError(f"{word!r}: a duration is compared, as in duration:>500ms or duration:<=2s")
     compare, limit_ns = _COMPARE[match[1]], float(match[2]) * _NS[match[3]]
 
-    def test_duration(item: T) -> bool:
-        found = look(item, "duration")
-        return isinstance(found, int) and compare(float(found), limit_ns)
+    def test_duration(row: Row) -> bool:
+        found = row.duration_ns
+        return found is not None and compare(float(found), limit_ns)
 
     return test_duration
 
@@ -85,8 +57,6 @@ def _look_at_row(row: Row, key: str) -> object:
             return row.target
         case "status":
             return row.status
-        case "duration":
-            return row.duration_ns
         case "kind":
             return message.kind
         case "dir":
