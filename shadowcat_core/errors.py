@@ -11,6 +11,7 @@
         RulesError        a rules file says what makes no sense               (.path, .problems), also ValueError
         RuleFailed        a rule cannot be applied to a message               (.rule)
         BadToxic          a text describes no fault that there is             also ValueError
+        PinsError         bytes that should be a file of pins are not         also ValueError
         StoreError        a session store cannot be used as it is
             StoreUnavailable      it cannot be reached, or did not answer
             StoreFull             it keeps no more of something               (.what, .limit)
@@ -133,3 +134,7 @@ class StoreFull(StoreError):
 
 class NotHeld(ShadowcatError, LookupError):
     """Nothing is held under that number, or not any more: somebody else decided, or its time was over."""
+
+
+class PinsError(ShadowcatError, ValueError):
+    """Bytes that should be a file of pins are not."""

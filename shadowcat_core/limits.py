@@ -392,3 +392,21 @@ MAX_HELD_MESSAGES = Limit(
     reason="Messages that wait for a person at a time. More than anybody gets through, and each keeps a stream waiting; "
     "beyond it a message meets what `shadowcat_hold_on_timeout` says at once, which is on the tape and said once.",
 )
+OWN_REQUEST_TIMEOUT_S = Limit(
+    30,
+    unit="s",
+    reason="For a server to take a message that was posted in its client's place. It answers 202 at once; one that "
+    "does not is left, which is said.",
+)
+MAX_PINNED_TOOLS = Limit(
+    10_000,
+    unit="tools",
+    reason="Tools in one file of pins, over all servers: fifty servers of two hundred tools, and a file of a few MB, "
+    "which is read and written whole. A tool beyond it is reported as not pinned.",
+)
+MAX_LEARNING_PAGES = Limit(
+    1_000,
+    unit="pages",
+    reason="Pages of the first listing of a server's tools that are waited for. Beyond it the listing counts as over, "
+    "so a server cannot add tools to it for ever; what comes later is reported as not pinned.",
+)
