@@ -53,7 +53,7 @@ def read_document(raw: bytes, path: Path) -> Document:
         raw = raw.replace(b"\t", b" ")  # YAML has no tabs there, and JSON has none inside its strings
     try:
         text = raw.decode("utf-8-sig")
-        node = YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-untyped-call] # the library types it in half
+        node = YAML(typ="safe", pure=True).compose(text)
     except UnicodeDecodeError as exc:
         raise _error(path, raw.count(b"\n", 0, exc.start) + 1, "not UTF-8") from exc
     except MarkedYAMLError as exc:
@@ -91,8 +91,10 @@ class _Reader:
                     self.document.lines[way] = child.start_mark.line + 1
                     found.append(self.value(child, way))
                 return found
-            case _:
+            case ScalarNode():
                 return self.scalar(node)
+            case _:  # pragma: no cover -- there are three
+                raise self.error(node, "no value")
 
     def mapping(self, node: MappingNode, where: Where) -> Json:
         if node.tag != f"{_TAG}map":

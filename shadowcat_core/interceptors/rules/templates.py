@@ -1,0 +1,169 @@
+"""Texts and JSON with `{{ expressions }}` in them, filled in from a message.
+
+Jinja's sandbox, with only expressions left of it: no statements, no calls, no attributes but members of JSON, a few
+filters. So a template takes time and room in proportion to what it is given, whoever sent that. No I/O.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2.exceptions import UndefinedError
+from jinja2.filters import FILTERS
+from jinja2.runtime import Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from shadowcat_core.jsonrpc import Json, dump
+from shadowcat_core.limits import MAX_RULE_TEXT_BYTES
+
+type Values = Mapping[str, object]
+type Render = Callable[[Values], Json]
+
+_OPENS: Final = ("{{", "{%", "{#")
+_STATEMENTS: Final = "only {{ expressions }} are possible"
+_KNOWN_FILTERS: Final = (
+    "abs", "d", "default", "first", "float", "int", "last", "length", "lower", "round", "title", "trim", "truncate",
+    "upper", "urlencode",
+)  # fmt: skip
+_EXPRESSIONS: Final = (
+    nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.List, nodes.Dict, nodes.Pair, nodes.Getattr,
+    nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.Keyword, nodes.Compare, nodes.Operand, nodes.CondExpr,
+    nodes.And, nodes.Or, nodes.Not, nodes.Concat, nodes.Add, nodes.Sub, nodes.Div, nodes.FloorDiv, nodes.Neg, nodes.Pos,
+)  # fmt: skip
+VALUES: Final = (
+    "direction", "error", "exchange", "headers", "id", "kind", "message", "method", "occurrence", "params", "result",
+    "rule", "server", "session", "stream", "target", "transport",
+)  # fmt: skip
+"""What a template may name."""
+
+
+class _Missing(StrictUndefined):
+    """Something that is not there: `default` and `is defined` can be asked, everything else is an error."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: object) -> Any:
+        return self
+
+
+class _Expressions(ImmutableSandboxedEnvironment):
+    """Names members of JSON values and nothing else: `params.items` is a member, never a method."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Undefined):
+            return obj
+        try:
+            return obj[argument]
+        except (TypeError, LookupError):
+            return self.undefined(obj=obj, name=argument)
+
+
+def _replace(text: object, old: object, new: object) -> str:
+    found, wanted, written = str(text), str(old), str(new)
+    times = found.count(wanted)
+    if len(found) + times * len(written) > MAX_RULE_TEXT_BYTES:
+        raise UndefinedError(f"replace would make more than {MAX_RULE_TEXT_BYTES:,} characters")
+    return found.replace(wanted, written)
+
+
+def _environment() -> _Expressions:
+    environment = _Expressions(undefined=_Missing, autoescape=False, keep_trailing_newline=True)
+    environment.globals.clear()
+    environment.filters = {name: FILTERS[name] for name in _KNOWN_FILTERS}
+    environment.filters |= {"replace": _replace, "tojson": lambda value: dump(value).decode("utf-8")}
+    return environment
+
+
+_ENVIRONMENT: Final = _environment()
+
+
+def text_template(text: str) -> Callable[[Values], str]:
+    """Read a text that stays one.
+
+    Raises:
+        ValueError: it cannot be read, or says more than expressions may.
+    """
+    if _is_plain(text):
+        return lambda _: text
+    _check(text)
+    template = _ENVIRONMENT.from_string(text)
+    return lambda values: _within_limits(template.render(values))
+
+
+@lru_cache(maxsize=4096)
+def value_template(text: str) -> Render:
+    """Read a text that is what its expression is, if it is nothing but one expression: a number, an object, null …
+
+    Raises:
+        ValueError: as above.
+    """
+    if _is_plain(text) or not _check(text):
+        return text_template(text)
+    source = text.removeprefix("{{").removesuffix("}}")
+    expression = _ENVIRONMENT.compile_expression(source.removeprefix("-").removesuffix("-"), undefined_to_none=False)
+
+    def value(values: Values) -> Json:
+        found: Json = expression(**values)
+        if isinstance(found, Undefined):
+            str(found)  # says what is missing
+        return _within_limits(found) if isinstance(found, str) else found
+
+    return value
+
+
+def content_template(content: Json) -> Render:
+    """Read JSON whose texts may be templates; names of members are not.
+
+    Raises:
+        ValueError: as above.
+    """
+    if isinstance(content, str):
+        return value_template(content)
+    if isinstance(content, list):
+        elements = [content_template(element) for element in content]
+        return lambda values: [element(values) for element in elements]
+    if isinstance(content, dict):
+        members = {name: content_template(member) for name, member in content.items()}
+        return lambda values: {name: member(values) for name, member in members.items()}
+    return lambda _: content
+
+
+def _is_plain(text: str) -> bool:
+    return not any(mark in text for mark in _OPENS)
+
+
+def _check(text: str) -> bool:
+    """Refuse all but expressions; True when the text is one expression."""
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        outputs = [child for node in tree.body for child in getattr(node, "nodes", [node])]
+        for node in tree.find_all(nodes.Node):
+            _check_node(node)
+        _ENVIRONMENT.compile(text)
+    except (TemplateError, RecursionError) as exc:
+        raise ValueError(f"no template: {str(exc) or 'nested too deep'}") from exc
+    return len(outputs) == 1 and not isinstance(outputs[0], nodes.TemplateData)
+
+
+def _check_node(node: nodes.Node) -> None:
+    if isinstance(node, nodes.Name) and node.name not in VALUES:
+        raise ValueError(f"no template: there is no {node.name!r}; there are {', '.join(VALUES)}")
+    if isinstance(node, nodes.Filter) and node.name not in _ENVIRONMENT.filters:
+        raise ValueError(f"no template: no filter {node.name!r}; there are {', '.join(sorted(_ENVIRONMENT.filters))}")
+    if isinstance(node, nodes.Call):
+        raise ValueError("no template: nothing can be called in it")
+    if not isinstance(node, (*_EXPRESSIONS, nodes.Template)):
+        raise ValueError(f"no template: {type(node).__name__} is not possible; {_STATEMENTS}")
+
+
+def _within_limits(text: str) -> str:
+    if len(text) > MAX_RULE_TEXT_BYTES:
+        raise UndefinedError(f"a template made more than {MAX_RULE_TEXT_BYTES:,} characters")
+    return text
