@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any, Final
 
 from mitmproxy import ctx
-from mitmproxy.addonmanager import Loader
 
 from shadowcat_core.interceptors import Continue, Fail, Mode, Pipeline, Stage
 from shadowcat_core.jsonrpc import Kind
@@ -127,20 +126,12 @@ class AddonHooks:
         self._seen: tuple[object, ...] = ()
         self._is_stale = True
 
-    def load(self, loader: Loader) -> None:
-        loader.add_command("shadowcat.hooks", self.hooks)
-
     def configure(self, _updated: AbstractSet[str]) -> None:
         # Addons may declare what their options say, and be configured after us: the next look will find it.
         self._is_stale = True
 
     def done(self) -> None:
         self._take_in([], 0)
-
-    def hooks(self) -> Sequence[str]:
-        """List the hooks and interceptors of other addons, with what they did."""
-        self.look()
-        return [_report(guest.stage) for guest in self._guests if guest.stage is not None]
 
     def look(self) -> None:
         """Follow addons that came, went or were loaded again since the last look. Quick when none did."""
@@ -233,9 +224,3 @@ def _label(addon: object) -> str:
         return Path(str(getattr(addon, "name", addon.__name__))).stem  # mitmproxy names scripts by their paths
     name = getattr(addon, "name", None)
     return name if isinstance(name, str) else type(addon).__name__
-
-
-def _report(stage: Stage) -> str:
-    metrics = stage.metrics
-    did = [f"{metrics.messages} messages", *(f"{count} {action}" for action, count in metrics.verdicts.items())]
-    return f"{stage.settings.name}: {', '.join([*did, f'{metrics.failures} failures'])}"

@@ -471,15 +471,6 @@ async def test_at_the_end_nobody_is_left_but_who_was_there(world):
     assert [stage.settings.name for stage in world.pipeline.stages] == ["ours"]
 
 
-async def test_the_command_lists_them_with_what_they_did(world):
-    world.script(BLOCKS.format("no") + "def mcp_batch(batch): raise OSError")
-    await world.pass_on(REQUEST, NOTIFICATION)
-    assert world.context.master.commands.execute("shadowcat.hooks") == [
-        "mine.mcp_batch: 2 messages, 1 failures",
-        "mine.mcp_request: 1 messages, 1 block, 0 failures",
-    ]
-
-
 async def test_the_hooks_own_verdicts_are_values_of_the_core(world):
     world.add(Listener("one", "mcp_request", verdict=Block("no", code=-5)))
     assert await world.pass_on(REQUEST) == []
