@@ -11,6 +11,7 @@ Examples:
   shadowcat web --upstream http://127.0.0.1:3001/mcp watch a server in the browser
   shadowcat dump --tape tapes                        a forward proxy that records
   shadowcat tape ls tapes                            what was recorded
+  shadowcat rules test guard.yaml                    whether rules do what they should
 
 \b
 Exit status: 0 done; 1 it failed, and stderr says why; 2 the command line is wrong;
@@ -24,6 +25,7 @@ Exit status: 0 done; 1 it failed, and stderr says why; 2 the command line is wro
     commands_at={
         "demo": "shadowcat_core.cli.demo:demo",
         "dump": "shadowcat_core.cli.launch:dump",
+        "rules": "shadowcat_core.cli.rules:rules",
         "tape": "shadowcat_core.cli.tape:tape",
         "web": "shadowcat_core.cli.launch:web",
     },

@@ -7,6 +7,6 @@ from shadowcat_core.interceptors.rules.actions import Hold
 from shadowcat_core.interceptors.rules.loading import load_rules, parse_rules
 from shadowcat_core.interceptors.rules.models import Rule, RulesFile
 from shadowcat_core.interceptors.rules.rule import CompiledRule
-from shadowcat_core.interceptors.rules.rule_set import RuleSet, nobody
+from shadowcat_core.interceptors.rules.rule_set import RuleSet, until_timeout
 
-__all__ = ["CompiledRule", "Hold", "Rule", "RuleSet", "RulesFile", "load_rules", "nobody", "parse_rules"]
+__all__ = ["CompiledRule", "Hold", "Rule", "RuleSet", "RulesFile", "load_rules", "parse_rules", "until_timeout"]

@@ -1,6 +1,7 @@
 """Actions as functions that give the verdict on a message, their templates filled in from it. No I/O."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from jinja2 import TemplateError
@@ -25,8 +26,8 @@ from shadowcat_core.messages import Message, RpcError
 
 type Act = Callable[[Subject, int], Verdict]
 """Gives the verdict on a message that is the nth the rule holds for."""
-type Hold = Callable[[Message, str], Awaitable[Verdict | None]]
-"""Asks somebody to decide about a message that a rule pauses, for a reason; None lets it go on."""
+type Hold = Callable[[Message, float | None, Verdict], Pause]
+"""Holds a message that a rule pauses: for so many seconds at most, and then with this verdict."""
 type _Fill = Callable[[Subject, Values], Verdict]
 
 _CONTINUE: Final = Continue()
@@ -116,9 +117,10 @@ def _pause(action: PauseAction, rule: str, hold: Hold) -> _Fill:
 
     def pause(subject: Subject, values: Values) -> Verdict:
         why = reason(values)
-        # What follows the time-out is made first, as it may fail, and nobody would be there to take the failure.
+        # Before it is held: who holds it might show it to somebody, and this may fail.
         otherwise = on_timeout(subject, values)
-        return Pause(hold(subject.message, why), action.timeout_s, otherwise, why)
+        held = hold(subject.message, action.timeout_s, otherwise)
+        return replace(held, reason=f"{held.reason}: {why}" if held.reason else why)
 
     return pause
 

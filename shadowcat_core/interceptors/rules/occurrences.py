@@ -18,6 +18,8 @@ class Occurrences:
     def __init__(self, nth: Nth | None, probability: float | None, seed: str) -> None:
         self.count = 0
         """What the rule held for, in all."""
+        self.hits = 0
+        """What it decided about."""
         self._is_due = None if nth is None else _due(nth)
         self._per = "rule" if nth is None else nth.per
         self._counts: dict[str | None, int] = {}

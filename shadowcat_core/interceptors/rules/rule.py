@@ -21,8 +21,6 @@ class CompiledRule:
         when, self.name = rule.when, rule.name or ""
         self.rule = rule
         self.is_silent = is_silent
-        self.hits = 0
-        """How often it decided."""
         self.kinds = conditions.kinds_of(when)
         self.methods = conditions.possible(when, "method")
         self.targets = conditions.possible(when, "target")
@@ -33,6 +31,11 @@ class CompiledRule:
         self._holds = conditions.compiled(when, self.name)
         self._comes_so = conditions.circumstances(when)
         self._act = actions.compiled(rule.do, self.name, hold)
+
+    @property
+    def hits(self) -> int:
+        """How often it decided."""
+        return self.occurrences.hits
 
     @property
     def is_about_answers(self) -> bool:
@@ -66,11 +69,11 @@ class CompiledRule:
             return None
         if not self.occurrences.admits(subject.message):
             return None
-        self.hits += 1
+        self.occurrences.hits += 1
         if self.is_silent:
             return _CONTINUE
         return self._act(subject, self.occurrences.count)
 
     def continues(self, other: "CompiledRule") -> None:
         """Go on counting where another one is that says the same."""
-        self.occurrences, self.hits = other.occurrences, other.hits
+        self.occurrences = other.occurrences

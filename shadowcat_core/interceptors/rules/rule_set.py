@@ -18,18 +18,17 @@ from shadowcat_core.interceptors.rules.index import Index
 from shadowcat_core.interceptors.rules.models import RulesFile
 from shadowcat_core.interceptors.rules.rule import CompiledRule
 from shadowcat_core.interceptors.rules.subject import ANSWERS, Subject
-from shadowcat_core.interceptors.verdicts import Continue, Verdict
+from shadowcat_core.interceptors.verdicts import Continue, Pause, Verdict
 from shadowcat_core.mcp import Direction
 from shadowcat_core.messages import Message, proves_method
 
 _CONTINUE: Final = Continue()
 
 
-async def nobody(message: Message, reason: str) -> Verdict | None:
-    """Decide about nothing, so that every pause ends with its time."""
-    del message, reason
-    await asyncio.get_running_loop().create_future()
-    return None  # pragma: no cover -- nobody decides
+def until_timeout(message: Message, timeout_s: float | None, on_timeout: Verdict) -> Pause:
+    """Hold a message with nobody there to decide, so that the pause ends with its time."""
+    del message
+    return Pause(asyncio.Event().wait(), timeout_s, on_timeout)
 
 
 class _Rules:
@@ -99,14 +98,14 @@ class RuleSet:
     """The rules of one file, compiled."""
 
     def __init__(
-        self, file: RulesFile, *, seed: int = 0, hold: Hold = nobody, previous: "RuleSet | None" = None
+        self, file: RulesFile, *, seed: int = 0, hold: Hold = until_timeout, previous: "RuleSet | None" = None
     ) -> None:
         """Compile a file's rules.
 
         Args:
             file: as `load_rules` gives it.
             seed: where the file has none.
-            hold: asked to decide about what a rule pauses.
+            hold: holds what a rule pauses, such as `HeldMessages.hold`, which asks a person.
             previous: the set that this one follows; rules that are still the same go on counting where they are.
         """
         self.file = file
@@ -119,7 +118,7 @@ class RuleSet:
         ]
         # An audited rule says what it would do if it were enforced: after all that stand before it have had their say.
         self._rehearsed = [
-            CompiledRule(rule, seed=self.seed, hold=hold, is_silent=not is_audited)
+            CompiledRule(rule, seed=self.seed, hold=until_timeout, is_silent=not is_audited)
             for rule, is_audited in zip(file.rules, audited, strict=True)
             if any(audited)
         ]
