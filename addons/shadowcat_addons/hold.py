@@ -250,7 +250,7 @@ class _Shown:
         its_flow.marked = MARK
         self._times = its_flow.metadata.pop(TIMES_KEY, None)  # of chunks that are not shown for now
         part = self._part()
-        self._length = None if part is None else part.headers.get("content-length")
+        self._head = None if part is None else part.headers.copy()
         self._body = None if part is None else part.raw_content
         if part is not None and (self._content() or b"").strip() != held.message.raw.strip():
             part.content = self._written(part)
@@ -262,6 +262,7 @@ class _Shown:
         content = self._content()
         if content is None or content == self._as_shown:
             return None
+        content = _in_utf8(content)
         events = [frame for frame in sse.SseParser().feed(content + b"\n\n") if frame.dispatches]
         bare = content.lstrip().startswith(b"{")
         return content if bare or len(events) != 1 else events[0].data
@@ -277,16 +278,23 @@ class _Shown:
         part = self._part()
         if part is not None:
             part.data.content = self._body
-            if self._length is not None:
-                part.headers["content-length"] = self._length
-            else:
-                part.headers.pop("content-length", None)
+            self._restore_head(part)
         if self._times is not None:
             self.flow.metadata[TIMES_KEY] = self._times
         if self.flow.marked == MARK:
             self.flow.marked = self._marked
         if not self._was_intercepted:
             self.flow.resume()
+
+    def _restore_head(self, part: http.Message) -> None:
+        """Take back what mitmproxy does to a head when a body is written; what people wrote themselves stays."""
+        if self._head is None:
+            return
+        for name in ("content-length", "content-type"):
+            if name in self._head:
+                part.headers[name] = self._head[name]
+            else:
+                part.headers.pop(name, None)
 
     def _say(self, more: str) -> None:
         self.exchange.held = f"{self.held.name} (hold {self.held.number}){more}"
@@ -304,6 +312,15 @@ class _Shown:
         if self._side == "response" and is_event_stream(part.headers.get("content-type")):
             return sse.encode(raw)  # so that the views of streams show it
         return raw
+
+
+def _in_utf8(content: bytes) -> bytes:
+    """Undo that mitmproxy writes edited text in Latin-1 where a head names no charset, as that of a stream."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1").encode()
+    return content
 
 
 def _number(which: str) -> int:

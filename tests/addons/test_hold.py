@@ -102,6 +102,19 @@ def test_an_event_may_be_written_over_with_bare_json():
     assert json.loads(frame.data) == json.loads(NOTE)
 
 
+@pytest.mark.parametrize("word", ["é", "Привет", "👋"])
+@pytest.mark.parametrize(("batch", "flow_of", "side", "shown", "name"), PLACES)
+def test_words_of_all_languages_can_be_written(batch, flow_of, side, shown, name, word):
+    def act(desk):
+        part = getattr(desk.flow, side)
+        part.text = part.text.replace('"2.0"', f'"2.0","note":"{word}"')
+        desk.flow.resume()
+
+    _, sent, unchanged = hold(act, batch=batch, flow=flow_of())
+    assert f'"note":"{word}"'.encode() in sent
+    assert unchanged
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", RAW.replace(b"7", b"8"), NOTE, encode(RAW) * 2])
 @pytest.mark.parametrize("by_command", [False, True])
 def test_an_edit_that_cannot_be_sent_keeps_the_message_held_and_says_why(text, by_command, caplog):
