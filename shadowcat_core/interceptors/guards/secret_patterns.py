@@ -70,7 +70,7 @@ WELL_KNOWN: Final = (
         _APART + r"(?:[Bb]earer|BEARER) {1,4}(?=[A-Za-z._~+/-]{0,400}[0-9])([A-Za-z0-9._~+/-]{16,}+=*)",
         b"earer ", b"EARER ",
     ),
-    _known("url-password", r"://[^\s/:@]{0,64}:([^\s/@]{1,128})@", b"@"),
+    _known("url-password", r"://[^\s/:@]{0,64}:(?!\[REDACTED:)([^\s/@]{1,128})@", b"@"),
 )  # fmt: skip
 """In the order in which they are looked for: what one has masked is no secret to the next."""
 
