@@ -3,7 +3,7 @@
 No I/O. `docs/faults.md` is the manual.
 """
 
-from shadowcat_core.interceptors.faults.fault_outlet import FaultOutlet
+from shadowcat_core.interceptors.faults.fault_outlet import FaultOutlet, Note
 from shadowcat_core.interceptors.faults.http_faults import Answer, Asked, HeaderEdit, HttpAct
 from shadowcat_core.interceptors.faults.pieces import Body
 from shadowcat_core.interceptors.faults.rack import Listed, Rack
@@ -19,6 +19,7 @@ __all__ = [
     "HeaderEdit",
     "HttpAct",
     "Listed",
+    "Note",
     "Rack",
     "Toxic",
     "parse_toxic",

@@ -112,9 +112,15 @@ class _SplitUtf8(EventFault[SplitUtf8]):
 class _LineEnds(EventFault[LineEnds]):
     def harm(self, piece: Piece, dice: Random) -> Iterable[Item]:
         to = self.toxic.to if self.toxic.to != "random" else _any_of(_NAMES, dice)
-        raw = _LINE_END.sub(lambda _: _ENDS[_any_of(_NAMES, dice) if to == "mixed" else to], piece.raw)
+        *lines, rest = _LINE_END.split(piece.raw)
+        raw = bytearray()
+        for line in lines:
+            end = _ENDS[_any_of(_NAMES, dice) if to == "mixed" else to]
+            # A CR and the LF of an empty line behind it would be one end, not two.
+            raw += line + (b"\r\n" if end == b"\n" and not line and raw.endswith(b"\r") else end)
+        raw += rest
         self.tell(f"the lines of an event end otherwise: {to}")
-        return (Piece(raw, piece.body, piece.data),)
+        return (Piece(bytes(raw), piece.body, piece.data),)
 
 
 class _Oversize(EventFault[Oversize]):

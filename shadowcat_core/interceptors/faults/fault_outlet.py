@@ -71,14 +71,14 @@ class FaultOutlet:
 
     def begin(self) -> CutOff | None:
         """Say whether the response is not to begin at all, before anything is sent."""
-        if not any(isinstance(fault, Break) and fault.at_head for fault in self._faults.values()):
+        at_head = (aim for aim, fault in self._faults.items() if isinstance(fault, Break) and fault.at_head)
+        aim = next(at_head, None)
+        if aim is None:
             return None
         self._over = True
-        for aim, fault in self._faults.items():
-            if isinstance(fault, Break) and fault.at_head:
-                self._note(self._body.exchange_id, aim.toxic.name, "the stream breaks off at its head")
-                break
-        return CutOff("the stream breaks off at its head")
+        cut = CutOff("the stream breaks off at its head")
+        self._note(self._body.exchange_id, aim.toxic.name, cut.reason)
+        return cut
 
     def send(self, data: bytes) -> Iterable[Step]:
         """Give the steps for some bytes. Nothing is read behind a step that ends the body."""

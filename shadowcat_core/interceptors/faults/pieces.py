@@ -48,8 +48,6 @@ class Piece:
     @cached_property
     def subjects(self) -> list[Subject]:
         """What its messages are about."""
-        if not self.is_event:
-            return []
         batch = MessageBatch.of_body(self.data, self.body.context)
         return [subject_of(message, self.body.asked) for message in batch]
 

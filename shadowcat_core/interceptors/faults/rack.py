@@ -4,7 +4,7 @@ No I/O. Message toxics become interceptors of a pipeline, stream toxics outlets 
 request. A rack is used from one thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -76,21 +76,26 @@ class Rack:
         Raises:
             BadToxic: the text describes none, or the name is taken.
         """
-        toxic = self._named(parse_toxic(toxic) if isinstance(toxic, str) else toxic)
-        aim = Aim(toxic, self.seed)
-        if isinstance(toxic, MessageToxic):
-            self._pipeline.add(
-                interceptor_of(toxic, aim, self._places),
-                name=_in_pipeline(toxic.name),
-                priority=PRIORITY,
-                fail="open",
-                allow_invalid=True,
-            )
-        elif isinstance(toxic, HttpToxic):
-            self._http[toxic.name] = http_fault_of(toxic, aim)
-        self._aims[toxic.name] = aim
+        [named] = _named([parse_toxic(toxic) if isinstance(toxic, str) else toxic], self._aims)
+        self._install(named)
         self._follow()
-        return toxic.name
+        return named.name
+
+    def swap(self, gone: Iterable[str], toxics: Sequence[Toxic], *, seed: int) -> list[str]:
+        """Put some toxics out of force, by name, and others in their place, with another seed; gives their names.
+
+        Raises:
+            BadToxic: a name is taken. Nothing has changed then.
+        """
+        gone = set(gone)
+        named = _named(toxics, self._aims.keys() - gone)
+        for name in gone:
+            self.remove(name)
+        self.seed = seed
+        for toxic in named:
+            self._install(toxic)
+        self._follow()
+        return [toxic.name for toxic in named]
 
     def remove(self, name: str) -> None:
         """Put a toxic out of force. What it ended stays ended, and what it held back goes on with the next bytes.
@@ -140,19 +145,43 @@ class Rack:
             return None
         return FaultOutlet(body, self._places.open(body.exchange_id), lambda: self._streams, self._note)
 
+    def _install(self, toxic: Toxic) -> None:
+        aim = Aim(toxic, self.seed)
+        if isinstance(toxic, MessageToxic):
+            self._pipeline.add(
+                interceptor_of(toxic, aim, self._places),
+                name=_in_pipeline(toxic.name),
+                priority=PRIORITY,
+                fail="open",
+                allow_invalid=True,
+            )
+        elif isinstance(toxic, HttpToxic):
+            self._http[toxic.name] = http_fault_of(toxic, aim)
+        self._aims[toxic.name] = aim
+
     def _follow(self) -> None:
         self._streams = tuple(aim for aim in self._aims.values() if is_stream_toxic(aim.toxic))
 
-    def _named(self, toxic: Toxic) -> Toxic:
-        """Give a toxic the name of its kind, if it has none, and a number when there is one already."""
-        if toxic.name in self._aims:
+
+def _named(toxics: Sequence[Toxic], taken: Collection[str]) -> list[Toxic]:
+    """Give those without a name that of their kind, and a number when there is one already.
+
+    Raises:
+        BadToxic: a name is taken, or given twice.
+    """
+    names = set(taken)
+    for toxic in toxics:
+        if toxic.name in names:
             raise BadToxic(f"there is a toxic {toxic.name!r} already; remove it, or say another name=")
-        if toxic.name:
-            return toxic
-        name, number = toxic.kind, 2
-        while name in self._aims:
+        names |= {toxic.name} - {""}
+    named: list[Toxic] = []
+    for toxic in toxics:
+        name, number = toxic.name or toxic.kind, 2
+        while not toxic.name and name in names:
             name, number = f"{toxic.kind}-{number}", number + 1
-        return toxic.model_copy(update={"name": name})
+        names.add(name)
+        named.append(toxic.model_copy(update={"name": name}))
+    return named
 
 
 def _in_pipeline(name: str) -> str:

@@ -23,7 +23,8 @@ def parse_toxic(text: str) -> Toxic:
     Raises:
         BadToxic: there is no such kind or field, or a value makes no sense.
     """
-    kind, _, rest = text.strip().partition(":")
+    kind, _, rest = text.partition(":")
+    kind = kind.strip()
     model = TOXICS.get(kind)
     if model is None:
         raise BadToxic(f"there is no toxic {kind!r}{_nearest(kind, TOXICS)}; there are {', '.join(TOXICS)}")

@@ -25,7 +25,7 @@ class Toxic(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True)
     kind: ClassVar[str]
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = ""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = ""
     """What it is called when it is noted or removed; its kind, with a number when there are several, by default."""
     probability: Annotated[float, Field(ge=0, le=1)] = 1.0
     seed: int | None = None
