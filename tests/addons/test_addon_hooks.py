@@ -258,6 +258,8 @@ async def test_a_declaration_that_makes_no_sense_is_said_and_costs_only_its_own_
     world.hooks.configure(set())
     assert world.names() == ["fine.mcp_message"]
     assert len(caplog.records) == 1
+    world.hooks.done()
+    assert world.pipeline.stages == ()
 
 
 async def test_interceptors_in_a_scripts_list_are_added_with_what_they_declare(world):
@@ -329,6 +331,12 @@ async def test_a_class_in_the_place_of_an_object_is_said_and_blocks_nothing(worl
     with caplog.at_level(logging.ERROR):
         assert await world.pass_on(REQUEST) == [REQUEST]
     assert "takes objects" in caplog.text
+
+
+async def test_an_addon_that_mitmproxy_has_not_registered_is_not_called(world):
+    parent = world.add(Listener("parent", "mcp_batch"))
+    parent.addons = [Listener("late", "mcp_batch")]
+    assert world.names() == ["parent.mcp_batch"]
 
 
 async def test_a_module_or_a_value_with_a_hooks_name_is_no_hook(world):
