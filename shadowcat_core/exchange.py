@@ -10,15 +10,14 @@ from typing import Protocol
 
 from shadowcat_core.correlation import Call, Correlator
 from shadowcat_core.jsonrpc import Kind
-from shadowcat_core.limits import MAX_WAITING_BYTES
-from shadowcat_core.mcp import Direction, HeaderLookup, Recognition, Transport
+from shadowcat_core.limits import MAX_WAITING_BYTES, MAX_WAITING_READINGS
+from shadowcat_core.mcp import Direction, HeaderLookup, Recognition, RecognitionKind, Transport
 from shadowcat_core.messages import Message, MessageBatch, MessageContext
+from shadowcat_core.outlet import Outlet
 from shadowcat_core.stream import BatchSink, ChunkSink, Clock, StreamMetrics, StreamTap
 
 LISTEN_METHOD = "subscriptions/listen"
 _LISTEN_LITERALS = (b"subscriptions/listen", b"subscriptions\\/listen")  # as JSON may write it
-_MAX_WAITING = 512
-"""Readings that wait before the next exchange's turn does them: half a second's worth on a busy proxy."""
 
 
 class Exchange:
@@ -44,8 +43,16 @@ class Exchange:
         """Set when the response streams."""
         self.chunk_sinks: list[ChunkSink] = []
         """Who sees the response's chunks as they pass; to be added to before the response begins."""
+        self.passed_sinks: list[ChunkSink] = []
+        """Who sees what passes of the response, after interceptors; likewise."""
         self.batch_sinks: list[BatchSink] = []
         """Who sees the response's messages after they passed; likewise."""
+        self.held: str | None = None
+        """What of it an interceptor holds just now, in words."""
+        self.deeds: dict[str, int] = {}
+        """What interceptors did to its messages, in words, and how often."""
+        self.owed: list[Message] = []
+        """Answers to some of its requests that were given without the server, to go with the response."""
         self.status: int | None = None
         """The response's HTTP status, once its head is here."""
         self.ended_ns: int | None = None
@@ -57,11 +64,25 @@ class Exchange:
         """The request's headers."""
         self.request_of: Callable[[str, Message], Message | None] | None = None
         """Finds the request that a message answers, within a scope."""
+        self.came: bytes | None = None
+        """The response's body as it came, in its coding, where interceptors put another in its place."""
         self.sinks_first = False
         """Chunk sinks see a chunk before it passes, not after: the tape's standard mode."""
         self.on_tape = False
         self.answered_by_us = False
         self._body = body
+        self._outlet: Outlet | None = None
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """Decides how the response goes to the client; may be set before it begins or while it streams."""
+        return self._outlet if self.tap is None else self.tap.outlet
+
+    @outlet.setter
+    def outlet(self, outlet: Outlet | None) -> None:
+        self._outlet = outlet
+        if self.tap is not None:
+            self.tap.outlet = outlet
 
     @cached_property
     def asked(self) -> MessageBatch:
@@ -142,6 +163,15 @@ class ExchangeRegistry:
         """The running exchange of a flow; None when the flow is not one of ours."""
         return self._running.get(flow_id)
 
+    def stream_of(self, exchange: Exchange) -> Exchange | None:
+        """The running stream of HTTP+SSE (2024-11-05) on which an exchange's client looks for its answers."""
+        session_id = exchange.recognition.session_id
+        for other in self._running.values() if session_id is not None else ():
+            recognition = other.recognition
+            if recognition.kind is RecognitionKind.SSE_STREAM and recognition.session_id == session_id:
+                return other
+        return None
+
     def open(self, flow_id: str, recognition: Recognition, body: bytes) -> Exchange:
         """Begin an exchange whose request is complete; `body` is the request's, without its content coding."""
         self.opened += 1
@@ -160,7 +190,7 @@ class ExchangeRegistry:
         """
         self._waiting.append(reading)
         self._waiting_bytes += size
-        if len(self._waiting) > _MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+        if len(self._waiting) > MAX_WAITING_READINGS or self._waiting_bytes > MAX_WAITING_BYTES:
             self.catch_up()
 
     def catch_up(self, until_ns: int | None = None) -> bool:
@@ -207,6 +237,7 @@ class ExchangeRegistry:
         exchange = self._running.pop(flow_id, None)
         if exchange is not None:
             exchange.chunk_sinks.clear()
+            exchange.passed_sinks.clear()
             exchange.batch_sinks.clear()
             if exchange.tap is not None:
                 self.metrics.merge(exchange.tap.metrics)

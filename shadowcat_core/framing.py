@@ -1,6 +1,6 @@
-"""How a stream's bytes become messages: server-sent events, or one JSON document a line. Sans-I/O.
+"""How a stream's bytes become messages: server-sent events, one JSON document a line, or all as one. Sans-I/O.
 
-A framing holds at most one unfinished frame between two chunks. Both fail alike: `MessageTooLarge` says that nothing
+A framing holds at most one unfinished frame between two chunks. They fail alike: `MessageTooLarge` says that nothing
 of the chunk was taken, and `close()` gives back what is held, so a caller that forwards loses no byte.
 """
 
@@ -36,6 +36,10 @@ class Framing(Protocol):
         """
         ...
 
+    def finish(self, at_ns: int) -> MessageBatch | None:
+        """The stream is over: give what its end completes, None when it completes nothing. `close` comes after it."""
+        ...
+
     def close(self) -> bytes:
         """End the stream and give the unfinished rest."""
         ...
@@ -67,6 +71,10 @@ class SseFraming:
             self.duplicates += sum(self._dedup.seen(frame.id) for frame in frames if frame.id is not None)
         return MessageBatch(frames, self._context, at_ns)
 
+    def finish(self, _at_ns: int) -> MessageBatch | None:
+        # An event without its blank line is not dispatched (WHATWG HTML, 9.2.6).
+        return None
+
     def close(self) -> bytes:
         return self._parser.close()
 
@@ -96,6 +104,10 @@ class LineFraming:
         self.frames += lines.count(b"\n")
         return MessageBatch.of_lines(lines, self._context, at_ns)
 
+    def finish(self, at_ns: int) -> MessageBatch | None:
+        # Whoever reads lines takes the last one without its line end too.
+        return MessageBatch.of_lines(self.close(), self._context, at_ns) if self.held_bytes else None
+
     def close(self) -> bytes:
         rest = b"".join(self._held)
         self._held.clear()
@@ -120,3 +132,32 @@ class LineFraming:
         if piece:
             self._held.append(piece)
             self.held_bytes += len(piece)
+
+
+class BodyFraming:
+    """One JSON document, or an array of them, that is the whole body: complete when the body is."""
+
+    def __init__(self, context: MessageContext, *, max_body_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.frames = 0
+        self.duplicates = 0
+        self.held_bytes = 0
+        self._context = context
+        self._limit = int(max_body_bytes)
+        self._held: list[bytes] = []
+
+    def read(self, chunk: bytes, _at_ns: int) -> MessageBatch | None:
+        if self.held_bytes + len(chunk) > self._limit:
+            raise MessageTooLarge(self.held_bytes + len(chunk), self._limit)
+        self._held.append(chunk)
+        self.held_bytes += len(chunk)
+        return None
+
+    def finish(self, at_ns: int) -> MessageBatch | None:
+        self.frames = 1
+        return MessageBatch.of_body(self.close(), self._context, at_ns)
+
+    def close(self) -> bytes:
+        rest = b"".join(self._held)
+        self._held.clear()
+        self.held_bytes = 0
+        return rest

@@ -54,3 +54,16 @@ class Outlet(Protocol):
     def end(self) -> Iterable[Step]:
         """Give the steps before the body ends in good order: what was kept. After a `Cut` or `Stall` it does not."""
         ...
+
+
+class Refusal:
+    """Lets nothing of a body go to the client."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def send(self, _data: bytes) -> Iterable[Step]:
+        return (Cut(self._reason),)
+
+    def end(self) -> Iterable[Step]:
+        return ()

@@ -1,55 +1,113 @@
 """Decides which responses must pass as they come, and makes the taps they pass through. No I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from shadowcat_core.content_coding import ContentDecoder, decoder_for
 from shadowcat_core.dedup import DedupWindow
 from shadowcat_core.errors import InvalidMessage
 from shadowcat_core.exchange import Exchange
-from shadowcat_core.framing import Framing, LineFraming, SseFraming
+from shadowcat_core.framing import BodyFraming, Framing, LineFraming, SseFraming
+from shadowcat_core.interceptors import BatchPolicy
 from shadowcat_core.limits import MAX_HELD_BODY_BYTES
-from shadowcat_core.mcp import Direction, HeaderLookup, is_event_stream
-from shadowcat_core.stream import Clock, StreamTap
+from shadowcat_core.mcp import Direction, HeaderLookup, RecognitionKind, is_event_stream, is_json
+from shadowcat_core.messages import Message
+from shadowcat_core.outlet import Refusal
+from shadowcat_core.stream import BatchPipeline, Clock, StreamTap
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """Who decides about the messages of a response, where somebody does."""
+
+    pipeline: BatchPipeline
+    on_replies: Callable[[Sequence[Message]], None]
+    """Gets the answers to requests of the server's that did not pass."""
+    policy: BatchPolicy | None = None
+
+    @property
+    def decide_now(self) -> bool:
+        """True when there is an interceptor already, so that head and body can be made ready for it."""
+        return Direction.SERVER_TO_CLIENT in self.pipeline.active
 
 
 def must_stream(exchange: Exchange, head: HeaderLookup) -> bool:
     """Say whether a response has to pass as it comes. What is short enough is held whole, so people can edit it."""
-    if exchange.listens or is_event_stream(head.get("content-type")):
+    if exchange.listens or exchange.outlet is not None or is_event_stream(head.get("content-type")):
         return True
     length = head.get("content-length") or ""
     return not (length.isdecimal() and int(length) <= MAX_HELD_BODY_BYTES)
 
 
+def may_be_message(content_type: str | None) -> bool:
+    """Say whether a body in one piece can be JSON-RPC; a page of HTML that explains a status is not."""
+    return not content_type or is_json(content_type)
+
+
 def make_tap(
-    exchange: Exchange, head: HeaderLookup, *, clock_ns: Clock, on_failure: Callable[[Exception], None]
+    exchange: Exchange,
+    head: HeaderLookup,
+    *,
+    clock_ns: Clock,
+    on_failure: Callable[[Exception], None],
+    judges: Judges | None = None,
 ) -> StreamTap:
-    """Make the tap of a response that streams, with the sinks that the exchange has gathered."""
-    framing, decoder = _reading_of(exchange, head, on_failure)
-    return StreamTap(
+    """Make the tap of a response that streams, with the sinks that the exchange has gathered.
+
+    Where `judges` decide now, what passes is without content coding and of another length, so the head must not name
+    either.
+    """
+    decides = judges is not None and judges.decide_now
+    framing, decoder = _reading_of(exchange, head, on_failure, whole=decides)
+    tap = StreamTap(
         framing,
         clock_ns=clock_ns,
         on_failure=on_failure,
         chunk_sinks=exchange.chunk_sinks,
+        passed_sinks=exchange.passed_sinks,
         batch_sinks=exchange.batch_sinks,
+        pipeline=judges.pipeline if judges is not None and is_judged(exchange) else None,
+        policy=None if judges is None else judges.policy,
+        on_replies=_nobody if judges is None else judges.on_replies,
         decoder=decoder,
-        sinks_first=exchange.sinks_first,
+        passes_decoded=decides and decoder is not None,
+        sinks_first=exchange.sinks_first or (decides and not is_judged(exchange)),
     )
+    tap.outlet = exchange.outlet
+    coding = head.get("content-encoding")
+    if judges is not None and decides and coding and decoder is None:
+        if judges.pipeline.fails_closed(Direction.SERVER_TO_CLIENT):
+            tap.outlet = Refusal(f"the content coding {coding} is not known, so no interceptor can judge the body")
+    return tap
+
+
+def is_judged(exchange: Exchange) -> bool:
+    """Say whether the messages of an exchange are for interceptors: whether it is known to be MCP."""
+    return exchange.recognition.is_mcp and exchange.recognition.kind is not RecognitionKind.MAYBE_STREAM
 
 
 def _reading_of(
-    exchange: Exchange, head: HeaderLookup, on_failure: Callable[[Exception], None]
+    exchange: Exchange, head: HeaderLookup, on_failure: Callable[[Exception], None], *, whole: bool
 ) -> tuple[Framing | None, ContentDecoder | None]:
     """How the messages of a streamed response are found, and how its content coding is undone before that.
 
-    No framing: one large body, to be read when it is whole, or one in a coding that nobody here knows.
+    No framing: one large body, to be read when it is over unless it is wanted `whole`, or one in an unknown coding.
     """
     context = exchange.context(Direction.SERVER_TO_CLIENT)
-    coding = head.get("content-encoding")
+    content_type, coding = head.get("content-type"), head.get("content-encoding")
     try:
         decoder = decoder_for(coding) if coding else None
     except InvalidMessage as exc:
         on_failure(exc)
         return None, None
-    if is_event_stream(head.get("content-type")):
+    if is_event_stream(content_type):
         return SseFraming(context, dedup=DedupWindow() if exchange.resumes else None), decoder
-    return (LineFraming(context), decoder) if exchange.listens else (None, None)
+    if exchange.listens:
+        return LineFraming(context), decoder
+    if whole and may_be_message(content_type):
+        return BodyFraming(context), decoder
+    return None, None
+
+
+def _nobody(_replies: Sequence[Message]) -> None:
+    pass

@@ -2,6 +2,7 @@
 
 tools/call echo → ok · 12 ms · 4 messages
 tools/call rollback → ✗ tool error · 42 ms
+tools/call delete_all → ✗ error … · 1 ms · blocked by no-deletes
 """
 
 from shadowcat_core.exchange import Exchange
@@ -27,7 +28,10 @@ def summary(exchange: Exchange, now_ns: int) -> str:
     # One answer to one request goes without saying, once it is there.
     if exchange.messages > 1 or (exchange.messages and (not exchange.requests or exchange.ended_ns is None)):
         parts.append(f"{exchange.messages} message{'' if exchange.messages == 1 else 's'}")
-    return " · ".join(parts)
+    parts += [deed if times == 1 else f"{deed} ×{times}" for deed, times in exchange.deeds.items()]
+    if exchange.held is not None:
+        parts.insert(0, f"⏸ held: {exchange.held}")
+    return printable(" · ".join(parts))
 
 
 def labels(exchange: Exchange) -> dict[str, str]:

@@ -91,7 +91,7 @@ class Console:
     def opened(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
         if self._is_on:
             # The messages of a stream are seen when its tap catches up: soon after each chunk has passed.
-            exchange.chunk_sinks.append(lambda _at_ns, _chunk: self._print_soon(exchange))
+            exchange.passed_sinks.append(lambda _at_ns, _chunk: self._print_soon(exchange))
             self._print_soon(exchange)
 
     def answering(self, exchange: Exchange, flow: http.HTTPFlow) -> None:

@@ -5,7 +5,7 @@ costs no more than that.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
+from shadowcat_core import sse
 from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.mcp import (
@@ -25,7 +26,7 @@ from shadowcat_core.mcp import (
     RecognitionKind,
     is_event_stream,
 )
-from shadowcat_core.streaming import make_tap, must_stream
+from shadowcat_core.streaming import Judges, make_tap, must_stream
 from shadowcat_core.transcript import printable, shortened
 
 logger = logging.getLogger(__name__)
@@ -47,12 +48,39 @@ class FlowWatcher(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Has the last word on a request, after the interceptors and before it goes to the server."""
+
+    def asking(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """May change the request's headers, or set the response, so that the server is not asked."""
+        ...
+
+
+class FlowJudge(Protocol):
+    """Decides about messages. What it gives is awaited before the flow goes on, when it gives anything."""
+
+    def judge_request(self, exchange: Exchange, flow: http.HTTPFlow, body: bytes) -> Awaitable[None] | None: ...
+    def judge_response(self, exchange: Exchange, flow: http.HTTPFlow) -> Awaitable[None] | None: ...
+    def judges(self, exchange: Exchange, flow: http.HTTPFlow) -> Judges: ...
+
+
 class Exchanges:
     """Connects mitmproxy's hooks with the registry, and the registry's exchanges with their flows."""
 
-    def __init__(self, registry: ExchangeRegistry, watchers: Sequence[FlowWatcher]) -> None:
+    def __init__(
+        self,
+        registry: ExchangeRegistry,
+        watchers: Sequence[FlowWatcher],
+        judge: FlowJudge,
+        gates: Sequence[Gate],
+        is_own: Callable[[http.HTTPFlow], bool],
+    ) -> None:
+        """Follow exchanges. `is_own` tells the requests that we make ourselves, which nobody has to judge."""
         self._registry = registry
         self._watchers = watchers
+        self._judge = judge
+        self._gates = gates
+        self._is_own = is_own
         self._recogniser = Recogniser()
         self._flows: dict[str, http.HTTPFlow] = {}
 
@@ -68,15 +96,34 @@ class Exchanges:
             f"{total.unwatched_bytes} bytes not looked at, {total.failures} failures"
         )
 
-    def request(self, flow: http.HTTPFlow) -> None:
+    def find(self, flow_id: str) -> tuple[Exchange, http.HTTPFlow] | None:
+        """The running exchange of a flow's id, and the flow."""
+        exchange, flow = self._registry.get(flow_id), self._flows.get(flow_id)
+        return None if exchange is None or flow is None else (exchange, flow)
+
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         # Read from a file, it keeps what it said when it was live; open already, its response came before its body.
         if not flow.live or self._registry.get(flow.id) is not None:
-            return
+            return None
         recognition, head, body = self._recognise(flow)
         if recognition.is_mcp:
-            self._open(flow, recognition, head, body)
+            exchange = self._open(flow, recognition, head, body)
+            waiting = None if self._is_own(flow) else self._judge.judge_request(exchange, flow, body)
+            if waiting is not None:
+                return self._ask_after(waiting, exchange, flow)
+            self._ask(exchange, flow)
         elif isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
             flow.comment = flow.request.path  # mitmweb shows the comment in place of the path there (`McpDefaults`)
+        return None
+
+    async def _ask_after(self, waiting: Awaitable[None], exchange: Exchange, flow: http.HTTPFlow) -> None:
+        await waiting
+        self._ask(exchange, flow)
+
+    def _ask(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        for gate in self._gates:
+            if flow.response is None:
+                gate.asking(exchange, flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         response = flow.response
@@ -97,16 +144,37 @@ class Exchanges:
         if callable(response.stream) or response.raw_content is not None:
             return
         if response.stream or must_stream(exchange, head):
-            response.stream = exchange.tap = make_tap(
-                exchange,
-                head,
-                clock_ns=self._registry.clock_ns,
-                on_failure=lambda exc: logger.warning("shadowcat: exchange %d: %s", exchange.number, exc),
-            )
-            if ctx.options.store_streamed_bodies:  # mitmproxy stores what goes through its own hands
-                exchange.tap.watches_only = False
+            self._stream(exchange, flow, response, head)
 
-    def response(self, flow: http.HTTPFlow) -> None:
+    def _stream(self, exchange: Exchange, flow: http.HTTPFlow, response: http.Response, head: HeaderFields) -> None:
+        judges = None if self._is_own(flow) else self._judge.judges(exchange, flow)
+        tap = make_tap(
+            exchange,
+            head,
+            clock_ns=self._registry.clock_ns,
+            on_failure=lambda exc: logger.warning("shadowcat: exchange %d: %s", exchange.number, exc),
+            judges=judges,
+        )
+        response.stream = exchange.tap = tap
+        tap.keeps_body = ctx.options.store_streamed_bodies
+        if judges is not None and judges.decide_now:  # what passes may have another length, and is not coded
+            for name in ("content-length", "content-encoding"):
+                response.headers.pop(name, None)
+        if exchange.owed:
+            tap.owe(b"".join([sse.encode(reply.raw, event="message") for reply in exchange.owed]))
+            exchange.owed = []
+
+    def response(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        exchange = self._registry.get(flow.id)
+        if exchange is not None and exchange.tap is None and not self._is_own(flow):
+            waiting = self._judge.judge_response(exchange, flow)
+            if waiting is not None:
+                return self._end_after(waiting, flow)
+        self._end(flow)
+        return None
+
+    async def _end_after(self, waiting: Awaitable[None], flow: http.HTTPFlow) -> None:
+        await waiting
         self._end(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
@@ -149,6 +217,9 @@ class Exchanges:
 
     def _settle(self, flow: http.HTTPFlow, exchange: Exchange, recognition: Recognition) -> None:
         exchange.settle(recognition)
+        if recognition.is_mcp and exchange.tap is not None:
+            pipeline = self._judge.judges(exchange, flow).pipeline
+            exchange.tap.intercept(pipeline, skips_first=recognition.endpoint is not None)
         self._recogniser.learn(recognition, flow.request.url)
         endpoint = recognition.endpoint or ""
         if isinstance(flow.client_conn.proxy_mode, ReverseMode) and leads_elsewhere(endpoint):

@@ -4,6 +4,10 @@ mitmproxy hands each piece of a streamed body to a synchronous callable and send
 class of its HTTP streams, and nothing else, adds:
 
 - a watched chunk is sent first and looked at afterwards, so watching adds nothing before the send;
+- a stream waits for an interceptor while all others go on: its later events queue in their order, the end included,
+  and reading from the server pauses when too much has queued;
+- a client that leaves ends the wait;
+- what we have to say ourselves on a running stream is sent between two of its frames;
 - an upstream that cannot be reached is answered by us (a JSON-RPC error) instead of with mitmproxy's HTML page.
 
 Behaviour is mitmproxy's own for every response whose stream is not ours, and for every error that `answer` leaves
@@ -11,12 +15,15 @@ alone. Proved on the versions in `PROVED_VERSIONS`; on internals of another shap
 runs without the seam.
 """
 
+import asyncio
 import inspect
-from collections.abc import Callable
-from typing import Any, cast
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
-from mitmproxy import http
-from mitmproxy.proxy import layer
+from mitmproxy import ctx, flow, http
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
@@ -31,19 +38,32 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from shadowcat_core.errors import ShadowcatError
-from shadowcat_core.stream import StreamTap
+from shadowcat_core.limits import MAX_QUEUED_STREAM_BYTES
+from shadowcat_core.outlet import Cut, Send, Stall, Step, Wait
+from shadowcat_core.stream import Passed, StreamTap
+from shadowcat_core.waiting import Waiting
 
 PROVED_VERSIONS = ("12.2.3",)
 
 type Answer = Callable[[http.HTTPFlow, str], http.Response | None]
 """Gives the response for an exchange whose upstream failed before answering (flow, error text); None leaves it."""
 
+type Left = Callable[[http.HTTPFlow], None]
+"""Told that the client of an exchange left while an addon's hook for it was running."""
+
 
 class UnexpectedInternalsError(ShadowcatError):
     """mitmproxy's HTTP layer is not of the shape that the seam was proved on."""
 
 
-def install(answer: Answer) -> Callable[[], None]:
+@dataclass
+class ShadowcatWaitHook(commands.StartHook):
+    """Lets mitmproxy wait, with this stream alone; the suite's handler `shadowcat_wait` awaits what is in it."""
+
+    waiting: Waiting
+
+
+def install(answer: Answer, left: Left) -> Callable[[], None]:
     """Rebind mitmproxy's stream class and give a function that restores it.
 
     Raises:
@@ -54,6 +74,7 @@ def install(answer: Answer) -> Callable[[], None]:
 
     class SeamedHttpStream(_SeamedHttpStream):
         answer_for = staticmethod(answer)
+        client_left = staticmethod(left)
 
     http_layer.HttpStream = SeamedHttpStream  # type: ignore[misc]
 
@@ -66,6 +87,9 @@ def install(answer: Answer) -> Callable[[], None]:
 
 def _check_shape() -> None:
     expected = {
+        "_handle_event": ["self", "event"],
+        "handle_event": ["self", "event"],
+        "start_response_stream": ["self"],
         "state_stream_response_body": ["self", "event"],
         "handle_protocol_error": ["self", "event"],
         "check_invalid": ["self", "request"],
@@ -82,15 +106,167 @@ def _check_shape() -> None:
 
 class _SeamedHttpStream(HttpStream):
     answer_for: Answer
+    client_left: Left
+    _waiting: Waiting | None = None
+    _alarm: commands.RequestWakeup | None = None
+    _queued_bytes = 0
+    _throttled: asyncio.ReadTransport | None = None
+    _nudges: ClassVar[set[asyncio.Task[None]]] = set()
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self._paused is not None:
+            self._see_queued(event)
+        return super().handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Wakeup):
+            return self._flush(event)
+        return cast(layer.CommandGenerator[None], super()._handle_event(event))
+
+    def start_response_stream(self) -> layer.CommandGenerator[None]:
+        yield from super().start_response_stream()
+        tap = self._tap()
+        if tap is not None:
+            # What is posted may come from anywhere, also from within this layer: it is sent on a turn of its own.
+            tap.on_post = self._nudge
+            yield from self._pass_on(tap, tap.flush())
 
     def state_stream_response_body(self, event: Any) -> layer.CommandGenerator[None]:
-        if isinstance(event, ResponseData) and self.flow.response is not None:
-            tap = self.flow.response.stream
-            if isinstance(tap, StreamTap) and tap.watches_only:
-                yield SendHttp(event, self.context.client)
+        tap = self._tap()
+        if tap is None:
+            yield from super().state_stream_response_body(event)
+        elif isinstance(event, ResponseData):
+            if tap.passes_first():
+                yield from self._send_data(event.data)
                 tap.watch(event.data)
+            else:
+                yield from self._pass_on(tap, [tap.take(event.data)])
+        elif isinstance(event, ResponseEndOfMessage):
+            if not (yield from self._pass_on(tap, tap.end())):
                 return
-        yield from super().state_stream_response_body(event)
+            if tap.outlet is not None and not (yield from self._go(tap.outlet.end())):
+                return
+            yield from super().state_stream_response_body(event)
+        else:
+            yield from super().state_stream_response_body(event)
+
+    def _tap(self) -> StreamTap | None:
+        tap = None if self.flow.response is None else self.flow.response.stream
+        return tap if isinstance(tap, StreamTap) else None
+
+    def _pass_on(self, tap: StreamTap, passing: Iterable[Passed]) -> layer.CommandGenerator[bool]:
+        """Send what passes, waiting where it must; False when the stream was cut."""
+        for passed in passing:
+            match passed:
+                case bytes():
+                    if not (yield from self._deliver(tap, passed)):
+                        return False
+                case Cut():
+                    yield from self._cut(passed.reason)
+                    return False
+                case _:
+                    while not passed.done:
+                        yield from self._wait(Waiting(passed.more(), passed.cancel))
+                        if not (yield from self._deliver(tap, passed.take())):
+                            return False
+        if tap.due_ns is not None and self._alarm is None:
+            self._alarm = commands.RequestWakeup(max(0.0, (tap.due_ns - time.monotonic_ns()) / 1e9))
+            yield self._alarm
+        return True
+
+    def _deliver(self, tap: StreamTap, data: bytes) -> layer.CommandGenerator[bool]:
+        if not data:
+            return True
+        if tap.outlet is not None:
+            return (yield from self._go(tap.outlet.send(data)))
+        yield from self._send_data(data)
+        return True
+
+    def _go(self, steps: Iterable[Step]) -> layer.CommandGenerator[bool]:
+        for step in steps:
+            match step:
+                case Send(data):
+                    yield from self._send_data(data)
+                case Wait(seconds):
+                    yield from self._wait(Waiting.sleeping(seconds))
+                case Stall():
+                    yield from self._wait(Waiting.forever())
+                    return False
+                case Cut(reason):
+                    yield from self._cut(reason)
+                    return False
+        return True
+
+    def _send_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        if not data:
+            return
+        yield SendHttp(ResponseData(self.stream_id, data), self.context.client)
+        tap = self._tap()
+        if tap is not None and tap.keeps_body:
+            self.response_body_buf += data
+
+    def _wait(self, waiting: Waiting) -> layer.CommandGenerator[None]:
+        self._waiting = waiting
+        yield ShadowcatWaitHook(waiting)
+        self._waiting = None
+        self._queued_bytes = 0
+        if self._throttled is not None:
+            self._throttled.resume_reading()
+            self._throttled = None
+
+    def _cut(self, reason: str) -> layer.CommandGenerator[None]:
+        """Break off both ways, as a server that dies would."""
+        self.flow.error = flow.Error(reason)
+        yield HttpErrorHook(self.flow)
+        yield SendHttp(http_layer.RequestProtocolError(self.stream_id, reason, ErrorCode.CANCEL), self.context.server)
+        yield SendHttp(ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client)
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        yield http_layer.DropStream(self.stream_id)
+
+    def _see_queued(self, event: events.Event) -> None:
+        """An event queues up while a hook runs: see to it that the queue is bounded, and that nobody waits in vain."""
+        if isinstance(event, RequestProtocolError):
+            if self._waiting is not None:
+                self._waiting.give_up()
+            elif hasattr(self, "flow"):
+                self.client_left(self.flow)
+        elif isinstance(event, ResponseData):
+            self._queued_bytes += len(event.data)
+            if self._queued_bytes > MAX_QUEUED_STREAM_BYTES and self._waiting is not None:
+                # Again at each event: asyncio resumes by itself when its own buffer empties.
+                self._throttled = self._server_transport()
+                if self._throttled is not None:
+                    self._throttled.pause_reading()
+
+    def _server_transport(self) -> asyncio.ReadTransport | None:
+        handler = self._connection_handler()
+        io = None if handler is None else handler.transports.get(self.flow.server_conn)
+        transport = getattr(getattr(io, "writer", None), "transport", None)
+        return transport if isinstance(transport, asyncio.ReadTransport) and not transport.is_closing() else None
+
+    def _connection_handler(self) -> Any:
+        return ctx.master.addons.get("proxyserver").connections.get(self.context.client.id)
+
+    def _nudge(self) -> None:
+        """Let this layer have a turn soon."""
+        handler = self._connection_handler()
+        if handler is None:
+            return
+        # As if a wake-up that this layer had asked for were due.
+        alarm = commands.RequestWakeup(0)
+        parent = cast(http_layer.HttpLayer, self.context.layers[self.context.layers.index(self) - 1])
+        parent.command_sources[alarm] = self
+        task = asyncio.get_running_loop().create_task(handler.server_event(events.Wakeup(alarm)))
+        self._nudges.add(task)
+        task.add_done_callback(self._nudges.discard)
+
+    def _flush(self, event: events.Wakeup) -> layer.CommandGenerator[None]:
+        if event.command is self._alarm:
+            self._alarm = None
+        tap = self._tap()
+        if tap is not None and self.server_state == self.state_stream_response_body:
+            yield from self._pass_on(tap, tap.flush())
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError

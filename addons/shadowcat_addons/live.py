@@ -25,7 +25,7 @@ from shadowcat_core.limits import (
     MAX_KEPT_BODY_BYTES,
     MAX_WAITING_BYTES,
 )
-from shadowcat_core.mcp import is_json
+from shadowcat_core.streaming import may_be_message
 from shadowcat_core.summary import HTTP_ACCEPTED, exchange_failed, is_unanswered, labels, summary
 
 FAILED_MARK = ":red_circle:"
@@ -83,7 +83,8 @@ class _View:
         """The response's body without its coding, when it is one piece and may be a message; else nothing."""
         tap, response = self.exchange.tap, self.flow.response
         streamed_in_part = tap is not None and (tap.has_framing or self._kept is None or self._kept.dropped_bytes > 0)
-        if response is None or not response.raw_content or streamed_in_part or not may_be_message(response):
+        content_type = None if response is None else response.headers.get("content-type")
+        if response is None or not response.raw_content or streamed_in_part or not may_be_message(content_type):
             return b""
         return decoded_body(response.raw_content, response.headers.get("content-encoding", "")) or b""
 
@@ -145,7 +146,7 @@ class Live:
         self._show(view)
 
     def answering(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
-        exchange.chunk_sinks.append(self._views[exchange.number].see)
+        exchange.passed_sinks.append(self._views[exchange.number].see)
 
     def ended(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
         view = self._views.pop(exchange.number)
@@ -164,6 +165,12 @@ class Live:
         self._dirty.append(view)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(ctx.options.shadowcat_live_ms / 1000, self._update_some)
+
+    def show(self, exchange: Exchange) -> None:
+        """Something about a running exchange is to be seen soon, such as what is held of it."""
+        view = self._views.get(exchange.number)
+        if view is not None:
+            self._show(view)
 
     def show_now(self) -> None:
         """Show everything now."""
@@ -220,9 +227,3 @@ class Live:
         if view is not None:
             view.exchange.ended_ns = call.answer.at_ns if call.answer else self._registry.clock_ns()
             self._show(view)
-
-
-def may_be_message(response: http.Response) -> bool:
-    """Say whether a body in one piece can be JSON-RPC; a page of HTML that explains a status is not."""
-    content_type = response.headers.get("content-type", "")
-    return not content_type or is_json(content_type)

@@ -5,17 +5,24 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
+from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 
 from shadowcat_addons import http_stream
+from shadowcat_addons.addon_hooks import AddonHooks
 from shadowcat_addons.console import Console
-from shadowcat_addons.exchanges import Exchanges
+from shadowcat_addons.exchanges import Exchanges, FlowWatcher
+from shadowcat_addons.hold import Hold
+from shadowcat_addons.interception import Interception
 from shadowcat_addons.live import Live
 from shadowcat_addons.mcp_defaults import McpDefaults
+from shadowcat_addons.own_requests import OwnRequests, is_own
+from shadowcat_addons.rules import Rules
 from shadowcat_addons.tape import Tape
 from shadowcat_addons.upstream_errors import UpstreamErrors
 from shadowcat_addons.views import Views
 from shadowcat_core.exchange import ExchangeRegistry
+from shadowcat_core.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -34,41 +41,70 @@ class Shadowcat:
         self.live = Live(self.registry, on_failure=report)
         self.console = Console(self.registry)
         self.upstream_errors = UpstreamErrors(self.registry)
+        self.own_requests = OwnRequests()
+        self.interception = Interception(
+            self.registry, post_to_server=self.own_requests.post, on_record=self.tape.judged
+        )
+        pipeline = self.interception.pipeline
+        self.addon_hooks = AddonHooks(pipeline)
+        self.rules = Rules(pipeline)
         # The tape first: what happens is recorded before anybody acts on it.
-        self.exchanges = Exchanges(self.registry, [self.tape, self.live, self.console])
+        watchers: list[FlowWatcher] = [self.tape, self.live, self.console]
+        self.exchanges = Exchanges(self.registry, watchers, self.interception, [], is_own)
+        self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
+        watchers.append(self.hold)
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.
-        self._configurable = (self.tape, self.live, self.console, self.defaults)
+        self._optional = (
+            self.tape, self.live, self.console, self.interception, self.rules, self.hold, self.defaults,
+        )  # fmt: skip
         self._restore: Callable[[], None] = lambda: None
-        self.requestheaders = self.defaults.requestheaders
         self.request = self.exchanges.request
         self.responseheaders = self.exchanges.responseheaders
         self.response = self.exchanges.response
         self.error = self.exchanges.error
         self.client_disconnected = self.exchanges.client_disconnected
+        self.shadowcat_wait = wait
 
     def load(self, loader: Loader) -> None:
-        for room in (*self._configurable, self.exchanges, Views()):
+        for room in (*self._optional, self.exchanges, Views()):
             room.load(loader)
         try:
-            self._restore = http_stream.install(self.upstream_errors.answer)
+            self._restore = http_stream.install(self.upstream_errors.answer, self.interception.cancel)
         except http_stream.UnexpectedInternalsError as exc:
             logger.warning(
-                "shadowcat: this mitmproxy is not as expected (%s): an upstream that is down is answered with HTML, "
-                "and watching a stream adds a few microseconds a chunk",
+                "shadowcat: this mitmproxy is not as expected (%s): what interceptors hold of a stream is dropped, an "
+                "upstream that is down is answered with HTML, and watching a stream adds a few microseconds a chunk",
                 exc,
             )
 
     def configure(self, updated: AbstractSet[str]) -> None:
-        for room in self._configurable:
+        for room in (*self._optional, self.addon_hooks):
             room.configure(updated)
 
+    def running(self) -> None:
+        self.addon_hooks.look()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        self.addon_hooks.look()
+        self.defaults.requestheaders(flow)
+
     def done(self) -> None:
-        for undo in (self.live.done, self.console.done, self.tape.done, self.defaults.done, self._restore):
+        # Who holds messages first, the tape after all that it might still be told of.
+        rooms = (
+            self.hold, self.rules, self.addon_hooks, self.interception, self.own_requests,
+            self.live, self.console, self.tape, self.defaults,
+        )  # fmt: skip
+        for undo in (*(room.done for room in rooms), self._restore):
             try:
                 undo()
             except Exception as exc:  # noqa: BLE001 - each room is left, whatever happens in another
                 report(exc)
+
+
+async def wait(waiting: Waiting) -> None:
+    """Wait within a stream: the handler of the seam's own hook."""
+    await waiting.wait()
 
 
 def report(exc: Exception) -> None:

@@ -16,9 +16,10 @@ from mitmproxy.addonmanager import Loader
 from shadowcat_core import __version__
 from shadowcat_core.errors import TapeError
 from shadowcat_core.exchange import Exchange
+from shadowcat_core.interceptors import VerdictRecord
 from shadowcat_core.limits import MiB
 from shadowcat_core.tape.recorder import Mode, Recorder
-from shadowcat_core.tape.records import Chunk, End, Header, Open, Request, Response, Verdict
+from shadowcat_core.tape.records import Chunk, End, Header, Note, Open, Request, Response, Verdict
 from shadowcat_core.tape.redaction import HeaderRedactor
 from shadowcat_core.tape.writer import new_tape_path
 
@@ -168,6 +169,28 @@ class Tape:
         if self._recorder is not None and exchange.on_tape and flow.response is not None:
             self._recorder.put(_head(time.monotonic_ns(), exchange, flow.response))
 
+    def judged(self, record: VerdictRecord) -> None:
+        """Record what an interceptor did, with the original."""
+        if self._recorder is not None and record.context.exchange_id is not None:
+            self._recorder.put(
+                Verdict(
+                    time.monotonic_ns(),
+                    record.context.exchange_id,
+                    record.interceptor,
+                    record.action,
+                    record.reason,
+                    record.original,
+                    record.result,
+                    record.reply,
+                    record.mode,
+                )
+            )
+
+    def faulted(self, exchange_number: int, toxic: str, text: str) -> None:
+        """Record a fault that was made, where no message tells of it."""
+        if self._recorder is not None:
+            self._recorder.put(Note(time.monotonic_ns(), exchange_number, f"fault {toxic}: {text}"))
+
     def ended(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         recorder = self._recorder
         if recorder is None or not exchange.on_tape:
@@ -175,6 +198,8 @@ class Tape:
         now_ns = time.monotonic_ns()
         response = flow.response
         body = response.raw_content or b"" if response is not None and exchange.tap is None else b""
+        if exchange.came is not None:
+            body = exchange.came
         if exchange.broke_off is None:
             if body:
                 recorder.put(Chunk(now_ns, exchange.number, "s2c", body))

@@ -39,6 +39,8 @@ class Route:
     kinds: AbstractSet[Kind] = frozenset()
     exact: bool = False
     """Whether somebody decides by method, so that a hint needs a proof."""
+    closed: bool = False
+    """Whether somebody who enforces fails closed."""
     narrows: bool = False
     """Whether it can be told that a batch is for the general ones alone. Deciding by kind would take a parse."""
 
@@ -54,6 +56,9 @@ class Route:
             methods=frozenset().union(*(interest.methods or () for interest in by_method)),
             kinds=frozenset().union(*(interest.kinds or () for interest in by_kind)),
             exact=any(interest.exact for interest in by_method),
+            closed=any(
+                stage.settings.mode is Mode.ENFORCE and stage.settings.fail is Fail.CLOSED for stage, _ in stages
+            ),
             narrows=bool(by_method or by_kind) and not any(interest.exact for interest in by_kind),
         )
 
@@ -91,6 +96,8 @@ class Pipeline:
         self._stages: tuple[Stage, ...] = ()
         self._audits: dict[Stage, Audit] = {}
         self._routes = dict.fromkeys(Direction, _NOBODY)
+        self.active: frozenset[Direction] = frozenset()
+        """The directions in which there is an interceptor."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -156,6 +163,10 @@ class Pipeline:
         new = self._stage(interceptor, old.settings, old.metrics)
         self._install([new if other is old else other for other in self._stages])
         return new
+
+    def fails_closed(self, direction: Direction) -> bool:
+        """True when what cannot be judged must not pass: somebody who decides fails closed."""
+        return self._routes[direction].closed
 
     def passes(self, frames: FrameBatch, direction: Direction) -> bool:
         """True when no interceptor cares for a chunk, so that it may pass without a batch being made of it.
@@ -268,6 +279,7 @@ class Pipeline:
         }  # fmt: skip
         self._stages = tuple(sorted(stages, key=lambda stage: stage.settings.priority))
         self._audits, self._routes = audits, routes
+        self.active = frozenset(direction for direction, route in routes.items() if route.judges)
 
     def _find(self, stage: Stage | str) -> Stage:
         for candidate in self._stages:

@@ -117,15 +117,17 @@ def _fields(record: Open | Request | Response | Chunk | End | Verdict | Note | G
             return {"exchange": record.exchange, "status": status, "reason": reason, "headers": headers}
         case End(how=how, text=text):
             return {"exchange": record.exchange, "how": how, "text": text}
-        case Verdict(interceptor=interceptor, action=action, reason=reason):
+        case Verdict(interceptor=interceptor, action=action, reason=reason, mode=mode):
             fields = {
                 "exchange": record.exchange,
                 "interceptor": interceptor,
                 "action": action,
                 "reason": reason,
+                "mode": mode,
             }
-            _with_bytes(fields, "original_", record.original)
-            return _with_bytes(fields, "result_", record.result)
+            for prefix, data in (("original_", record.original), ("result_", record.result), ("reply_", record.reply)):
+                _with_bytes(fields, prefix, data)
+            return fields
         case Note(text=text, data=data):
             return {"exchange": record.exchange, "text": text, "data": data}
         case Gap(records=records, size=size, reason=reason, exchanges=exchanges):
@@ -203,6 +205,8 @@ def decode(line: bytes, origin_ns: int) -> Sequence[Record]:
                 _text(fields, "reason"),
                 _maybe_bytes(fields, "original_"),
                 _maybe_bytes(fields, "result_"),
+                _maybe_bytes(fields, "reply_"),
+                _text(fields, "mode") if "mode" in fields else "enforce",
             )
         case "note":
             number = fields.get("exchange")

@@ -112,7 +112,10 @@ class End:
 
 @dataclass(slots=True)
 class Verdict:
-    """What an interceptor did to one message: the bytes before and after it, None where there are none."""
+    """What an interceptor did to one message: the bytes before and after it, None where there are none.
+
+    `reply` is what its sender was answered. In mode `audit` nothing of it was done.
+    """
 
     kind: ClassVar[str] = "verdict"
     at_ns: int
@@ -122,6 +125,8 @@ class Verdict:
     reason: str = ""
     original: bytes | None = None
     result: bytes | None = None
+    reply: bytes | None = None
+    mode: str = "enforce"
 
 
 @dataclass(slots=True)
@@ -165,8 +170,8 @@ def payload_bytes(record: Record) -> int:
     match record:
         case Chunk(data=data) | Request(data=data):
             return len(data)
-        case Verdict(original=original, result=result):
-            return len(original or b"") + len(result or b"")
+        case Verdict(original=original, result=result, reply=reply):
+            return len(original or b"") + len(result or b"") + len(reply or b"")
         case _:
             return 0
 

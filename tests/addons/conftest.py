@@ -75,7 +75,9 @@ class Proxy:
         await self._call("error", flow)
 
     async def _call(self, hook, *arguments):
-        getattr(self.suite, hook)(*arguments)
+        waiting = getattr(self.suite, hook)(*arguments)
+        if waiting is not None:
+            await waiting
         self.suite.live.show_now()
 
 

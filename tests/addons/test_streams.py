@@ -62,7 +62,7 @@ async def test_what_mitmproxy_is_to_store_goes_through_its_hands(proxy):
     proxy.context.options.store_streamed_bodies = True
     flow = await proxy.ask(request_flow())
     stream = await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
-    assert not stream.watches_only
+    assert stream.keeps_body
 
 
 async def test_lines_of_a_listen_stream_are_messages(proxy):

@@ -118,7 +118,7 @@ async def test_standard_mode_writes_before_the_bytes_pass(proxy, tmp_path):
     proxy.context.configure(proxy.suite.tape, shadowcat_tape=str(tmp_path), shadowcat_tape_mode="standard")
     flow = await proxy.ask(request_flow(CALL))
     stream = await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
-    assert not stream.watches_only
+    assert not stream.passes_first()
     assert stream(EVENT) == [EVENT]
     (path,) = tmp_path.iterdir()
     (exchange,) = Tape.open(path).exchanges()
