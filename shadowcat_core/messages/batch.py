@@ -10,7 +10,7 @@ from copy import copy
 
 from shadowcat_core.jsonrpc import ErrorCode, Json, Kind
 from shadowcat_core.messages.answers import RpcError, settled
-from shadowcat_core.messages.arrived import Arrived
+from shadowcat_core.messages.arrived import Arrived, Found
 from shadowcat_core.messages.edits import Act, Change, Edits
 from shadowcat_core.messages.emission import emitted, joined_chunks, unit_of, wire_of
 from shadowcat_core.messages.layout import Units
@@ -80,6 +80,8 @@ class MessageBatch(Arrived):
         `jsonrpc.classify`): whatever *decides* asks for `exact`, which parses every message whose bytes do not prove
         that it is another one.
         """
+        if methods is None and kinds is None:
+            return self._everything()
         if exact and methods is not None:
             return [
                 (at, message)
@@ -115,10 +117,14 @@ class MessageBatch(Arrived):
                 if self._proven:
                     return ()
             return ((0, self._original(0)),)
-        positions = self._possible(methods)
-        if self._edits is None:
-            return [(position, self._original(position)) for position in positions] if positions else ()
-        return self._with_edits(positions, None)
+        if self._edits is not None:
+            return self._with_edits(self._possible(methods), None)
+        found = self._found
+        if found is None or found[0] is not methods:  # a pipeline asks, and then the interceptor
+            positions = self._possible(methods)
+            found = (methods, [(at, self._original(at)) for at in positions] if positions else ())
+            self._found = found if isinstance(methods, frozenset) else None
+        return found[1]
 
     def lacks(self, methods: AbstractSet[str], kinds: AbstractSet[Kind]) -> bool:
         """True when no reader may take any message for one of these methods, and none has a hint of these kinds.
@@ -130,7 +136,8 @@ class MessageBatch(Arrived):
         hint = self.hint
         if hint is not None:
             return hint.kind not in kinds and not self.candidates(methods)
-        return self._rules_out(methods) and kinds.isdisjoint(self._kinds)
+        hints = self._hints or self._route()
+        return methods.isdisjoint(hints.methods) and kinds.isdisjoint(hints.kinds) and not self._possible(methods)
 
     def replace(self, position: int, content: Content, reason: str = "") -> None:
         """Put another message in the place of one; the event, line or array around it stays.
@@ -140,13 +147,13 @@ class MessageBatch(Arrived):
         """
         before = self._now(position)
         message = message_of(content, self.context, self.at_ns, before)
-        self._edit().put(Change(position, Act.MODIFY, before, message, None, reason))
+        self._edit().put(position, Act.MODIFY, before, message, None, reason)
 
     def drop(self, position: int, reason: str = "") -> None:
         """Take a message out, together with its event or line, and tell nobody. Dropping it again changes nothing."""
         before = self._now(position)
         if before is not None:
-            self._edit().put(Change(position, Act.DROP, before, None, None, reason))
+            self._edit().put(position, Act.DROP, before, None, None, reason)
 
     def block(self, position: int, reason: str = "", code: int = ErrorCode.BLOCKED, data: Json = None) -> None:
         """Refuse a message: who waits for it, or for its answer, gets a JSON-RPC error (`answers.settlement_of`)."""
@@ -251,6 +258,17 @@ class MessageBatch(Arrived):
             raise IndexError(f"no position {position} in a batch of {total}")
         return self._original(position)
 
+    def _everything(self) -> Found:
+        """All messages that are left. Interceptors that declare nothing ask for them one after the other."""
+        if self.hint is not None:
+            return ((0, self._original(0)),)
+        if self._edits is not None:
+            return self._with_edits(range(len(self._spans)), None)
+        found = self._found
+        if found is None or found[0] is not None:
+            found = self._found = (None, [(at, self._original(at)) for at in range(len(self._spans))])
+        return found[1]
+
     def _live(self) -> Iterator[int]:
         return iter(range(len(self))) if self._edits is None else self._edits.live()
 
@@ -273,7 +291,8 @@ class MessageBatch(Arrived):
     def _edit(self) -> Edits:
         if self._edits is None:
             self._edits = Edits(len(self), self.hint)
-            self._hints = [self.hint] if self.hint is not None else self._hints
+            if self.hint is not None and self._hints is None:
+                self._route()
             self.hint = None  # it is the hint of a message that is to be changed
             self.edited = True
         return self._edits
@@ -281,7 +300,7 @@ class MessageBatch(Arrived):
     def _settle(self, position: int, act: Act, answer: Json | RpcError, reason: str) -> None:
         before = self[position]
         after, reply = settled(before, answer, self.at_ns)
-        self._edit().put(Change(position, act, before, after, reply, reason))
+        self._edit().put(position, act, before, after, reply, reason)
 
     def _insert(self, position: int, content: Content, reason: str, *, after: bool) -> int:
         self._now(position)  # it must be there, dropped or not

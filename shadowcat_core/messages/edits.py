@@ -7,10 +7,12 @@ one first; until there is one, nothing of this exists.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy
 from enum import StrEnum
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from shadowcat_core.jsonrpc import Envelope
 from shadowcat_core.messages.message import Message
+
+_new: Final = tuple.__new__  # a named tuple made in half the time
 
 
 class Act(StrEnum):
@@ -38,14 +40,14 @@ class Change(NamedTuple):
 class Edits:
     """The edits of a batch that came with `count` messages, at positions 0 to `count - 1`, and with a `hint`."""
 
-    __slots__ = ("_count", "_next", "_previous", "changes", "contents", "dropped", "hint", "left", "units")
+    dropped = 0
+    left: range | None = None
+    """The units that a split left; None before one."""
 
     def __init__(self, count: int, hint: Envelope | None) -> None:
         self.hint = hint
         self.contents: dict[int, Message | None] = {}  # replaced and inserted messages; None where one was dropped
         self.changes: list[Change] = []
-        self.dropped = 0
-        self.left: range | None = None  # the units that a split left; None before one
         self._count = count
         self.units: dict[int, int] = {}  # the units that inserted messages belong to
         # A ring of positions around an entry 0 that is none, and shifts them by one. Empty as long as nobody inserts.
@@ -68,15 +70,22 @@ class Edits:
             return [at for at in self._order() if at in positions]
         return sorted(positions)
 
-    def put(self, change: Change) -> None:
+    def put(
+        self,
+        position: int,
+        act: Act,
+        before: Message | None,
+        after: Message | None,
+        reply: Message | None,
+        reason: str,
+    ) -> None:
         """Make a change other than an insertion; a dropped message comes back when it is replaced."""
-        contents, position, after = self.contents, change.position, change.after
         if after is None:
             self.dropped += 1
-        if contents.get(position, ...) is None:
+        if before is None:
             self.dropped -= 1
-        contents[position] = after
-        self.changes.append(change)
+        self.contents[position] = after
+        self.changes.append(_new(Change, (position, act, before, after, reply, reason)))
 
     def insert(self, position: int, message: Message, unit: int, reason: str, *, after: bool) -> int:
         """Insert a message directly before or behind a position and tell the position it got."""
@@ -91,7 +100,7 @@ class Edits:
         self._previous.append(left)
         self.contents[new - 1] = message
         self.units[new - 1] = unit
-        self.changes.append(Change(new - 1, Act.INJECT, None, message, None, reason))
+        self.changes.append(_new(Change, (new - 1, Act.INJECT, None, message, None, reason)))
         return new - 1
 
     def _order(self) -> Iterator[int]:
@@ -130,6 +139,6 @@ class Edits:
     def copy(self) -> Self:
         """The same edits, to be continued in another way."""
         twin = copy(self)
-        for name in self.__slots__:
-            setattr(twin, name, copy(getattr(self, name)))
+        for name, value in vars(self).items():
+            setattr(twin, name, copy(value))
         return twin

@@ -11,6 +11,7 @@ type Chunk = FrameBatch | Units
 
 _LF: Final = ord("\n")
 _CR: Final = ord("\r")
+_DATA: Final = b"data: "
 
 
 def wire_of(chunk: Chunk) -> Wire:
@@ -57,32 +58,33 @@ def emitted(chunk: Chunk, layout: Layout | None, edits: Edits) -> bytes:
     """Write the units of a chunk that are left, with their edits, in one piece. Empty when there are none."""
     buffer, records, contents = chunk.buffer, chunk.records, edits.contents
     units = range(len(records)) if edits.left is None else edits.left
+    if not units:
+        return b""
     simple = layout is None and not edits.units  # one message a unit, and no new ones
     touched = {} if simple else _touched(layout, edits)
-    events = simple and isinstance(chunk, FrameBatch)
+    plain = simple and isinstance(chunk, FrameBatch)
     pieces: list[bytes] = []
-    sent = records[units.start][0] if units else 0
-    end = records[units.stop - 1][1] if units else 0
+    sent = records[units.start][0]
     for unit in sorted(contents if simple else touched):
         if unit not in units:
             continue
         start, unit_end, data_start, data_end = records[unit]
         message = contents.get(unit)
-        if events and message is not None and _is_plain(buffer, data_start, message.raw):
-            pieces += (buffer[sent:data_start], message.raw)
+        if plain and message is not None and buffer.startswith(_DATA, data_start - 6) and _is_one_line(message.raw):
+            pieces.append(buffer[sent:data_start])
+            pieces.append(message.raw)
             sent = data_end
             continue
         pieces.append(buffer[sent:start])
         positions = touched[unit] if not simple else () if message is None else (unit,)
         pieces.extend(_unit(unit, positions, chunk, layout, edits))
         sent = unit_end
-    pieces.append(buffer[sent:end])
+    pieces.append(buffer[sent : records[units.stop - 1][1]])
     return b"".join(pieces)
 
 
-def _is_plain(buffer: bytes, data_start: int, raw: bytes) -> bool:
-    """True when the data of an event stand on one line, in the form that everybody writes, and so do the new ones."""
-    return buffer[data_start - 6 : data_start] == b"data: " and raw.find(_LF) < 0 and raw.find(_CR) < 0
+def _is_one_line(raw: bytes) -> bool:
+    return raw.find(_LF) < 0 and raw.find(_CR) < 0
 
 
 def _touched(layout: Layout | None, edits: Edits) -> dict[int, list[int]]:

@@ -5,7 +5,7 @@ No I/O.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 from shadowcat_core import mcp, sse
 from shadowcat_core.errors import InvalidMessage
@@ -53,24 +53,26 @@ class Message:
         "raw",
     )
 
-    def __init__(self, raw: bytes, context: MessageContext, *, event_id: str | None = None, at_ns: int = 0) -> None:
+    _payload: Json  # like `_fault`, there with the envelope
+    _fault: str | None
+
+    def __init__(
+        self,
+        raw: bytes,
+        context: MessageContext,
+        at_ns: int = 0,
+        event_id: str | None = None,
+        fields: bytes | None = None,
+    ) -> None:
+        """Make a message of its JSON text. The id may be left in the `fields`: the rest of the event that had it."""
         self.raw = raw
         self.context = context
         self.at_ns = at_ns
         self._event_id = event_id
-        self._fields: bytes | None = None
+        self._fields = fields
         self._hint: Envelope | None = None
         self._envelope: Envelope | None = None
-        self._payload: Json = None
-        self._fault: str | None = None
-        self._written = False
-
-    @classmethod
-    def of_event(cls, raw: bytes, context: MessageContext, at_ns: int, fields: bytes) -> Self:
-        """Make the message of an event whose other fields, read when the id is asked for, are in `fields`."""
-        message = cls(raw, context, at_ns=at_ns)
-        message._fields = fields
-        return message
+        self._written = False  # here, from a payload
 
     def with_payload(self, payload: Json) -> "Message":
         """The same message saying something else.
@@ -78,16 +80,13 @@ class Message:
         Raises:
             InvalidMessage: the payload cannot be written as JSON.
         """
-        message = Message(dump(payload), self.context, event_id=self._event_id, at_ns=self.at_ns)
-        message._fields = self._fields
-        message._written = True
+        message = self.with_raw(dump(payload))
+        message._written = True  # noqa: SLF001 -- a message like this one
         return message
 
     def with_raw(self, raw: bytes) -> "Message":
         """The same message with other bytes."""
-        message = Message(raw, self.context, event_id=self._event_id, at_ns=self.at_ns)
-        message._fields = self._fields
-        return message
+        return Message(raw, self.context, self.at_ns, self._event_id, self._fields)
 
     @property
     def envelope(self) -> Envelope:
@@ -190,11 +189,13 @@ class Message:
 
     def _parse(self) -> Envelope:
         try:
-            self._payload = parse(self.raw)
+            self._payload = payload = parse(self.raw)
+            self._fault = None
         except InvalidMessage as exc:
+            self._payload = payload = None
             self._fault = str(exc)
-        self._envelope = envelope(self._payload)
-        return self._envelope
+        self._envelope = found = envelope(payload)
+        return found
 
     def __repr__(self) -> str:
         kind, method, request_id = self.envelope
@@ -220,8 +221,10 @@ def message_of(content: Content, context: MessageContext, at_ns: int, before: Me
     if isinstance(content, Message):
         message = content
     else:
-        model = Message(b"", context, at_ns=at_ns) if before is None else before
-        message = model.with_raw(content) if isinstance(content, bytes) else model.with_payload(content)
+        model = Message(b"", context, at_ns) if before is None else before
+        if not isinstance(content, bytes):
+            return model.with_payload(content)
+        message = model.with_raw(content)
     if not message.raw.strip(_BLANKS):
         raise InvalidMessage("an empty message cannot be sent; drop it instead")
     return message

@@ -109,7 +109,30 @@ def test_many_messages_of_one_buffer_are_told_like_each_alone():
         spans.append((at, at + len(raw), at, at + len(raw)))
         at += len(raw)
     spans += [(0, 0, -1, -1), (0, 0, -2, -2)]
-    assert jsonrpc.classify_each(b"".join(raws), spans) == [*map(classify, raws), None, None]
+    usual, others = jsonrpc.classify_burst(b"".join(raws), spans)
+    assert [others.get(index, usual) for index in range(len(spans))] == [*map(classify, raws), None, None]
+
+
+def burst_of(*raws):
+    buffer, spans = b"".join(raws), []
+    for raw in raws:
+        start = spans[-1][1] if spans else 0
+        spans.append((start, start + len(raw), start, start + len(raw)))
+    return jsonrpc.classify_burst(buffer, spans)
+
+
+def test_a_burst_is_told_by_its_usual_message_and_its_exceptions():
+    progress, log, other = (
+        b'{"method":"notifications/%s","params":{"a":{}},"jsonrpc":"2.0"}' % name
+        for name in (b"progress", b"message", b"x")
+    )
+    for usual, stranger in ((progress, log), (log, other), (other, progress)):
+        burst_of(*[usual] * 3)  # it becomes the usual one
+        for mixed in ([usual, stranger, usual, usual], [stranger, usual, usual], [usual, usual, stranger]):
+            hint, others = burst_of(*mixed)
+            assert hint == classify(usual)
+            assert others == {mixed.index(stranger): classify(stranger)}
+        assert burst_of(usual, usual) == (classify(usual), {})  # the strangers did not make it one
 
 
 def test_a_notification_whose_body_does_not_end_takes_a_full_parse():

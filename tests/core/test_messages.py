@@ -88,7 +88,7 @@ def test_an_edit_makes_another_message_in_the_same_circumstances():
     ],
 )
 def test_the_event_id_is_read_when_asked_for(fields, expected):
-    message = Message.of_event(CALL, CONTEXT, 5, fields)
+    message = Message(CALL, CONTEXT, at_ns=5, fields=fields)
     assert message.with_raw(b"{}").event_id == expected
     assert [message.event_id, message.event_id] == [expected, expected]
 

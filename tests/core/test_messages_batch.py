@@ -139,9 +139,9 @@ def test_messages_are_found_by_method_and_kind(wanted, expected, exact):
 
 def test_no_message_is_made_for_what_nobody_wants(monkeypatch):
     made = []
-    original = messages.batch.Message.of_event.__func__
+    original = messages.Message.__init__
     monkeypatch.setattr(
-        messages.batch.Message, "of_event", classmethod(lambda cls, *args: made.append(args) or original(cls, *args))
+        messages.Message, "__init__", lambda message, *args: made.append(args) or original(message, *args)
     )
     batch = of_events(event(PROGRESS) + event(RESULT) + event(CALL))
     assert not batch.where(methods={"ping"})
@@ -234,3 +234,43 @@ def test_routing_by_hints_is_routing_by_a_full_parse(raws):
         for kind in Kind:
             assert [at for at, _ in batch.where(kinds={kind})] == [at for at, _ in batch.where(None, {kind}, True)]
         assert all(json.loads(message.raw) == message.payload for message in batch)
+
+
+LOG = b'{"method":"notifications/message","params":{"level":"info"},"jsonrpc":"2.0"}'
+LIAR = b'{"method":"notifications/message","params":{},"method":"tools/call","jsonrpc":"2.0"}'
+
+
+@given(st.lists(st.sampled_from([PROGRESS] * 4 + [LOG, LIAR, RESULT, CALL, b"7"]), max_size=24))
+def test_a_burst_is_routed_like_each_of_its_messages_alone(raws):
+    burst, singles = of_events(b"".join(map(event, raws))), [of_events(event(raw)) for raw in raws]
+    for methods, kinds, exact in itertools.product(
+        (None, frozenset({"notifications/progress"}), frozenset({"notifications/message"}), frozenset({"tools/call"})),
+        (None, {Kind.NOTIFICATION}, {Kind.REQUEST, Kind.INVALID}),
+        (False, True),
+    ):
+        expected = [at for at, single in enumerate(singles) if single.where(methods, kinds, exact)]
+        assert [at for at, _ in burst.where(methods, kinds, exact)] == expected
+        if methods is not None:
+            suspects = {at for at, single in enumerate(singles) if single.candidates(methods)}
+            assert {at for at, _ in burst.candidates(methods)} >= suspects
+            assert not burst.lacks(methods, set()) or not suspects
+
+
+def test_what_was_asked_before_an_edit_is_not_answered_after_it():
+    batch = of_events(b"".join(map(event, [PROGRESS, LOG, PROGRESS])))
+    logs = frozenset({"notifications/message"})
+    assert [at for at, _ in batch.candidates(logs)] == [1]
+    assert [at for at, _ in batch.where()] == [0, 1, 2]
+    batch.replace(0, LOG)
+    assert [at for at, _ in batch.where(logs, exact=True)] == [0, 1]
+    batch.drop(1)
+    assert [at for at, _ in batch.where()] == [0, 2]
+    batch.undo(0)
+    assert [at for at, _ in batch.candidates(logs)] == [1]
+    assert [at for at, _ in batch.where()] == [0, 1, 2]
+
+
+def test_who_wants_no_method_is_shown_nothing_even_after_somebody_who_wants_all():
+    batch = of_events(event(PROGRESS) + event(LOG))
+    assert len(batch.where()) == 2
+    assert not batch.where(methods=frozenset(), exact=True)
