@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,15 @@ DIRECTIONS: Final[dict[str, Direction | None]] = {
     "both": None,
     "to-client": Direction.SERVER_TO_CLIENT,
     "to-server": Direction.CLIENT_TO_SERVER,
+}
+# The first is the default. mitmproxy only shows choices: it takes any text.
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "redact_wire": ("off", *DIRECTIONS),
+    "pins_mode": ("learn", "locked"),
+    "pins_action": ("warn", "block"),
+    "scan": ("off", *map(str, ScanAction)),
+    "max_result_action": tuple(map(str, Excess)),
+    "max_result_of": ("calls", "all"),
 }
 MAX_WARNINGS: Final = 1_000
 """Warnings that are remembered, so that each is given once."""
@@ -81,28 +91,25 @@ class Guards:
         }
 
     def load(self, loader: Loader) -> None:
-        def choice(name: str, default: str, text: str, choices: Sequence[str]) -> None:
-            loader.add_option(f"shadowcat_{name}", str, default, text, choices=choices)
+        def choice(name: str, text: str) -> None:
+            choices = CHOICES[name]
+            loader.add_option(f"shadowcat_{name}", str, choices[0], text, choices=choices)
 
         def listed(name: str, text: str) -> None:
             loader.add_option(f"shadowcat_{name}", Sequence[str], [], text)
 
-        choice("redact_wire", "off", "Mask well-known secrets in messages, on their way to whom.", ("off", *DIRECTIONS))
+        choice("redact_wire", "Mask well-known secrets in messages, on their way to whom.")
         listed("redact_patterns", "Further secrets to mask, as regular expressions (a group masks the group alone).")
         listed("redact_keys", "Members whose values are masked: a name, or a JSON Pointer from /params or /result.")
         listed("tools_allow", "Globs of the tools that may be called and are listed; empty: all that are not denied.")
         listed("tools_deny", "Globs of tools that may not be called and are not listed.")
         loader.add_option("shadowcat_pins", str, "", "Pin the tools' definitions in this file; empty: off.")
-        choice("pins_mode", "learn", "Pin the tools of servers met for the first time, or pin nothing by itself.",
-               ("learn", "locked"))  # fmt: skip
-        choice("pins_action", "warn", "Tell of tools that differ from their pins, or also hide and refuse them.",
-               ("warn", "block"))  # fmt: skip
-        choice("scan", "off", "Look for hidden text in what servers say: tell, take it out, or block the message.",
-               ("off", *map(str, ScanAction)))  # fmt: skip
+        choice("pins_mode", "Pin the tools of servers met for the first time, or (locked) pin nothing unasked.")
+        choice("pins_action", "Tell of tools that differ from their pins, or also hide and refuse them.")
+        choice("scan", "Look for hidden text in what servers say: tell, take it out, or block the message.")
         loader.add_option("shadowcat_max_result_kb", int, 0, "Largest result that passes, in KB; 0: any.")
-        choice("max_result_action", "error", "Replace a result that is too large by an error, or cut a tool's text.",
-               tuple(map(str, Excess)))  # fmt: skip
-        choice("max_result_of", "calls", "Cap the results of tool calls, or all results.", ("calls", "all"))
+        choice("max_result_action", "Replace a result that is too large by an error, or cut a tool's text.")
+        choice("max_result_of", "Cap the results of tool calls, or all results.")
         loader.add_command("shadowcat.pins", self.pins)
         loader.add_command("shadowcat.pins.accept", self.accept)
 
@@ -140,7 +147,7 @@ class Guards:
         accepted = self._pins.accept(server, tool)
         if not accepted:
             raise exceptions.CommandError(f"no tool {tool} of {server} differs from its pin (see shadowcat.pins)")
-        self._save()
+        _write(self._pins, self._pins_path)
         return f"accepted {', '.join(map(shortened, accepted))} of {server}"
 
     def _install(self, guard: str, made: Sequence[_Guard]) -> None:
@@ -194,7 +201,9 @@ class Guards:
         except (OSError, PinsError) as exc:
             raise exceptions.OptionsError(f"shadowcat_pins: {path}: {exc}") from exc
         self._pins, self._pins_path = pins, path
-        drift = Drift(pins, locked=_option("pins_mode") == "locked", on_change=self._save, on_drift=self._warn)
+        drift = Drift(
+            pins, locked=_option("pins_mode") == "locked", on_change=partial(_write, pins, path), on_drift=self._warn
+        )
         mode = Mode.ENFORCE if _option("pins_action") == "block" else Mode.AUDIT
         return [
             _Guard("guard-pins-refuse", RefuseDrifted(drift), PRIORITIES["pins"], mode),
@@ -227,24 +236,25 @@ class Guards:
         self._warned[text] = None
         logger.warning("shadowcat: %s", text)
 
-    def _save(self) -> None:
-        """Write the pins, whole or not at all. Rare and small, so it is not put off to a thread."""
-        if self._pins is None:
-            return
-        path = self._pins_path
+
+def _write(pins: Pins, path: Path) -> None:
+    """Write the pins, whole or not at all. Rare and small, so it is not put off to a thread."""
+    try:
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with mode 0600
         try:
-            handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with mode 0600
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(self._pins.dump())
-                Path(draft).replace(path)
-            except BaseException:
-                with suppress(OSError):
-                    Path(draft).unlink()
-                raise
-        except OSError as exc:
-            logger.error("shadowcat: the pins cannot be written to %s: %s (they hold until the end)", path, exc)
+            with os.fdopen(handle, "wb") as file:
+                file.write(pins.dump())
+            Path(draft).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(draft).unlink()
+            raise
+    except OSError as exc:
+        logger.error("shadowcat: the pins cannot be written to %s: %s (they hold until the end)", path, exc)
 
 
 def _option(name: str) -> Any:
-    return getattr(ctx.options, f"shadowcat_{name}")
+    value = getattr(ctx.options, f"shadowcat_{name}")
+    if value not in CHOICES.get(name, (value,)):
+        raise exceptions.OptionsError(f"shadowcat_{name} must be one of {', '.join(CHOICES[name])}, not {value}")
+    return value
