@@ -8,6 +8,7 @@ from shadowcat_core.interceptors.protocols import Interceptor
 from shadowcat_core.interceptors.records import Settings, StageMetrics
 from shadowcat_core.interceptors.reports import Reports
 from shadowcat_core.interceptors.scheduling import Scheduler, on_asyncio
+from shadowcat_core.interceptors.stage import finished
 from shadowcat_core.messages import MessageBatch
 
 # An adapter alone has nobody to show its counters to, so its clock may stand still.
@@ -39,7 +40,7 @@ class AdaptedInterceptor:
         if self._stage.interest.direction not in (None, batch.context.direction):
             return None
         finish = self._stage.judge(batch)
-        return None if finish is None else finish(None)
+        return None if finish is None else finished(finish)
 
 
 def adapt(interceptor: Interceptor, scheduler: Scheduler = _UNTIMED) -> AdaptedInterceptor:

@@ -1,7 +1,7 @@
 """An interceptor that is only asked for its opinion: on a copy, and without anything waiting for it."""
 
 from shadowcat_core.interceptors.scheduling import Running, Scheduler
-from shadowcat_core.interceptors.stage import Stage
+from shadowcat_core.interceptors.stage import Stage, finished
 from shadowcat_core.limits import MAX_WAITING_AUDITS
 from shadowcat_core.messages import MessageBatch
 
@@ -14,15 +14,16 @@ class Audit:
         self._scheduler = scheduler
         self._waiting: set[Running] = set()
 
-    def judge(self, batch: MessageBatch) -> None:
+    def judge(self, batch: MessageBatch, in_task: bool = False) -> None:
         """Let the interceptor judge a copy of the batch, now or while the batch goes on."""
         if len(self._waiting) >= MAX_WAITING_AUDITS:
             self._stage.metrics.unaudited += 1
             return
+        del in_task  # it needs one of its own, as nothing waits for it
         finish = self._stage.judge(batch.copy())
         if finish is None:
             return
-        running = self._scheduler.start(finish(None))
+        running = self._scheduler.start(finished(finish))
         if not running.done():
             self._waiting.add(running)
             running.add_done_callback(self._waiting.discard)

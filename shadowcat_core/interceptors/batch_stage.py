@@ -8,7 +8,7 @@ from shadowcat_core.errors import BadVerdict
 from shadowcat_core.interceptors.protocols import BatchInterceptor
 from shadowcat_core.interceptors.records import Settings, StageMetrics
 from shadowcat_core.interceptors.reports import Reports
-from shadowcat_core.interceptors.scheduling import Scheduler
+from shadowcat_core.interceptors.scheduling import Scheduler, Work
 from shadowcat_core.interceptors.stage import Ahead, Finish, Stage
 from shadowcat_core.messages import MessageBatch
 
@@ -32,7 +32,8 @@ class BatchStage(Stage):
         self._intercept_batch = interceptor.intercept_batch
         self._is_general = self.interest.is_general
 
-    def judge(self, batch: MessageBatch) -> Finish | None:
+    def judge(self, batch: MessageBatch, in_task: bool = False) -> Finish | None:
+        del in_task  # one partial a batch is little beside a coroutine
         if self._is_general:
             shown = 1 if batch.hint is not None else len(batch)
         else:
@@ -50,24 +51,34 @@ class BatchStage(Stage):
             if weight:
                 metrics.spent_ns += (self.clock_ns() - started_ns) * weight
             if answer is not None:
-                return partial(self._finish, batch, mark, _awaitable(answer))
+                return partial(self._go_on, batch, mark, _awaitable(answer))
             if batch.edited:
                 self.settle(batch, mark)
         except Exception as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
             self.fail(batch, mark, None, exc)
         return None
 
-    async def _finish(self, batch: MessageBatch, mark: int, answer: Awaitable[object], _: Ahead | None) -> None:
+    def _go_on(self, batch: MessageBatch, mark: int, answer: Awaitable[object], _: Ahead | None) -> Work | None:
         # Nothing goes ahead: the interceptor may come back to any message of the batch.
         try:
             outcome = self.step(answer)
             if isinstance(outcome, Awaitable):
-                outcome = await self.wait_for(outcome, 0, None)
-            if outcome is not None:
-                raise BadVerdict("a batch interceptor edits the batch, and gives nothing back")
-            self.settle(batch, mark)
+                return self._finish(batch, mark, outcome)
+            self._end(batch, mark, outcome)
         except BaseException as exc:  # noqa: BLE001 -- likewise; what is no failure is raised again
             self.cover(batch, mark, None, exc)
+        return None
+
+    async def _finish(self, batch: MessageBatch, mark: int, answer: Awaitable[object]) -> None:
+        try:
+            self._end(batch, mark, await self.wait_for(answer, 0, None))
+        except BaseException as exc:  # noqa: BLE001 -- likewise
+            self.cover(batch, mark, None, exc)
+
+    def _end(self, batch: MessageBatch, mark: int, outcome: object) -> None:
+        if outcome is not None:
+            raise BadVerdict("a batch interceptor edits the batch, and gives nothing back")
+        self.settle(batch, mark)
 
 
 def _awaitable(answer: object) -> Awaitable[object]:

@@ -1,8 +1,9 @@
 """An interceptor of single messages at its place in a pipeline."""
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterator
 from functools import partial
 from inspect import iscoroutinefunction
+from itertools import chain
 from types import CoroutineType
 from typing import Final
 
@@ -10,8 +11,8 @@ from shadowcat_core.errors import BadVerdict
 from shadowcat_core.interceptors.protocols import Interceptor
 from shadowcat_core.interceptors.records import Action, Mode, Settings, StageMetrics
 from shadowcat_core.interceptors.reports import Reports
-from shadowcat_core.interceptors.scheduling import Scheduler, Suspended
-from shadowcat_core.interceptors.stage import Ahead, Finish, Found, Stage
+from shadowcat_core.interceptors.scheduling import Scheduler, Work, advance
+from shadowcat_core.interceptors.stage import Ahead, Finish, Stage
 from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause
 from shadowcat_core.messages import Message, MessageBatch
 
@@ -20,6 +21,11 @@ type Edit = Continue | Modify | Block | Mock | Inject
 EDITS: Final = (Modify, Block, Mock, Inject)
 HOLDS: Final = (Delay, Pause)
 WAITING: Final = (*HOLDS, CoroutineType, Awaitable)
+
+type Left = Iterator[tuple[int, Message]]
+"""The messages that a batch still has for an interceptor."""
+type Held = tuple[int, Message, object]
+"""A message, its position, and what its judge answered, which takes waiting."""
 
 
 def apply(verdict: Edit, batch: MessageBatch, position: int) -> None:
@@ -61,30 +67,43 @@ class MessageStage(Stage):
         self._is_general = self.interest.is_general
         self._is_async = iscoroutinefunction(interceptor.intercept)
 
-    def judge(self, batch: MessageBatch) -> Finish | None:
+    def judge(self, batch: MessageBatch, in_task: bool = False) -> Finish | None:
         found = batch.where() if self._is_general else self.admit(batch)
         if not found:
             return None
         metrics = self.metrics
         metrics.batches += 1
         metrics.messages += len(found)
-        if self._is_async:
-            return partial(self._finish, batch, found, [])
+        if self._is_async and not in_task:
+            return partial(self._go_on, batch, iter(found), None)
+        left = iter(found)
+        held = self._ask(batch, left, None, in_task)
+        return None if held is None else partial(self._go_on, batch, left, held)
+
+    def _go_on(self, batch: MessageBatch, left: Left, held: Held | None, ahead: Ahead | None) -> Work | None:
+        if held is None or isinstance(held[2], CoroutineType):
+            held = self._ask(batch, left, held, in_task=True)
+        return None if held is None else self._finish(batch, left, held, ahead)
+
+    def _ask(self, batch: MessageBatch, left: Left, held: Held | None, in_task: bool) -> Held | None:
+        """Judge the messages that are left, beginning with one that is held, until one is to be held."""
         started_ns = self.clock_ns()
         try:
-            for index, (position, message) in enumerate(found):
+            for position, message in left if held is None else chain((held[:2],), left):
                 try:
-                    answer = self._intercept(message)
-                except Exception as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
-                    self.fail(batch, len(batch.changes), (position,), exc)
+                    answer, held = self._intercept(message) if held is None else held[2], None
+                    if in_task and isinstance(answer, CoroutineType):
+                        answer = advance(answer)
+                except BaseException as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
+                    self.cover(batch, len(batch.changes), (position,), exc)
                     continue
                 if isinstance(answer, Continue):
                     continue
                 if isinstance(answer, WAITING):
-                    return partial(self._finish, batch, found[index:], [answer])
+                    return position, message, answer
                 self._carry_out(batch, position, answer)
         finally:
-            metrics.spent_ns += self.clock_ns() - started_ns
+            self.metrics.spent_ns += self.clock_ns() - started_ns
         return None
 
     def _carry_out(self, batch: MessageBatch, position: int, answer: object) -> None:
@@ -97,33 +116,21 @@ class MessageStage(Stage):
         except Exception as exc:  # noqa: BLE001 -- likewise
             self.fail(batch, mark, (position,), exc)
 
-    async def _finish(self, batch: MessageBatch, found: Found, answers: list[object], ahead: Ahead | None) -> None:
-        """Judge what was found; the answer to the first message may be there already."""
-        metrics, clock_ns, intercept = self.metrics, self.clock_ns, self._intercept
-        started_ns = clock_ns()
-        for position, message in found:
+    async def _finish(self, batch: MessageBatch, left: Left, held: Held | None, ahead: Ahead | None) -> None:
+        """Wait for the messages that take it, one after the other, and judge those between them."""
+        while held is not None:
+            position, message, answer = held
             try:
-                answer = answers.pop() if answers else intercept(message)
-                if isinstance(answer, CoroutineType):
-                    try:
-                        answer = Suspended(answer, answer.send(None))
-                    except StopIteration as done:
-                        answer = done.value
-                if isinstance(answer, Continue):
-                    continue
-                metrics.spent_ns += clock_ns() - started_ns
                 if isinstance(answer, Awaitable):
                     answer = await self.wait_for(answer, position, ahead)
                 while isinstance(answer, HOLDS):
                     answer = await self._held(batch, position, message, answer, ahead)
-                started_ns = clock_ns()
             except BaseException as exc:  # noqa: BLE001 -- likewise; what is no failure is raised again
                 self.cover(batch, len(batch.changes), (position,), exc)
-                started_ns = clock_ns()
-                continue
-            if not isinstance(answer, Continue):
-                self._carry_out(batch, position, answer)
-        metrics.spent_ns += clock_ns() - started_ns
+            else:
+                if not isinstance(answer, Continue):
+                    self._carry_out(batch, position, answer)
+            held = self._ask(batch, left, None, in_task=True)
 
     async def _held(
         self, batch: MessageBatch, position: int, message: Message, verdict: Delay | Pause, ahead: Ahead | None

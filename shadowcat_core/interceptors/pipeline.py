@@ -23,7 +23,8 @@ from shadowcat_core.mcp import Direction
 from shadowcat_core.messages import MessageBatch, proves_method
 from shadowcat_core.sse import FrameBatch
 
-type Judge = Callable[[MessageBatch], Finish | None]
+type Judge = Callable[[MessageBatch, bool], Finish | None]
+"""`Stage.judge`, or an audit's."""
 type Release = Callable[[MessageBatch], None]
 """Takes a batch that goes on before the rest of the one it was part of."""
 
@@ -201,14 +202,14 @@ class Pipeline:
         if route.is_quiet(batch):
             start = len(judges)
             for index in route.general:
-                finish = judges[index](batch)
+                finish = judges[index](batch, False)
                 if finish is not None:
                     return self._start(batch, judges, index, finish, release)
                 if batch.edited:  # it may hold something for the others now
                     start = index + 1
                     break
         for index in range(start, len(judges)):
-            finish = judges[index](batch)
+            finish = judges[index](batch, False)
             if finish is not None:
                 return self._start(batch, judges, index, finish, release)
         return None
@@ -233,11 +234,13 @@ class Pipeline:
         """Finish what the judge at an index left, if it did, and ask those behind it."""
         while True:
             if finish is not None:
-                await finish(None if release is None else partial(self._ahead, batch, judges, index, release))
+                rest = finish(None if release is None else partial(self._ahead, batch, judges, index, release))
+                if rest is not None:
+                    await rest
             index += 1
             if index >= len(judges):
                 return
-            finish = judges[index](batch)
+            finish = judges[index](batch, True)
 
     async def _ahead(
         self, batch: MessageBatch, judges: tuple[Judge, ...], index: int, release: Release, position: int

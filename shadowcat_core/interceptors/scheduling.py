@@ -59,7 +59,10 @@ def _start(work: Work) -> asyncio.Task[None]:
 
 
 def _is_cancelled() -> bool:
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # there is no loop, so nothing to be cancelled
+        return False
     return task is not None and task.cancelling() > 0
 
 

@@ -16,11 +16,19 @@ from shadowcat_core.messages import Act, Change, Message, MessageBatch
 
 type Ahead = Callable[[int], Awaitable[None]]
 """Lets go ahead what stands before a position."""
-type Finish = Callable[[Ahead | None], Work]
-"""What is left to do on a batch, as it could not be done without waiting. To be called once."""
+type Finish = Callable[[Ahead | None], Work | None]
+"""What is left to do on a batch, as it may take waiting. To be called once, in the task that then awaits what it gives:
+the rest, when it did take waiting. Coroutines that do not wait are driven by hand in there, without one of our own."""
 type Found = Sequence[tuple[int, Message]]
 
 _ACTIONS: Final = {act: Action(act) for act in Act}
+
+
+async def finished(finish: Finish, ahead: Ahead | None = None) -> None:
+    """Do what is left to do on a batch."""
+    rest = finish(ahead)
+    if rest is not None:
+        await rest
 
 
 class Stage(ABC):
@@ -38,9 +46,10 @@ class Stage(ABC):
         self._reports = reports
 
     @abstractmethod
-    def judge(self, batch: MessageBatch) -> Finish | None:
+    def judge(self, batch: MessageBatch, in_task: bool = False) -> Finish | None:
         """Let the interceptor see and edit a batch; gives what is left to do when that takes waiting.
 
+        `in_task`: the caller is in a task that will do the rest, so coroutines may begin at once.
         Never raises, and neither does the rest, unless it is cancelled: the edits of an interceptor that did not get
         to its end are undone.
         """
@@ -48,13 +57,16 @@ class Stage(ABC):
     def admit(self, batch: MessageBatch) -> Found:
         """Find what to show to the interceptor, after covering for it where that cannot be told."""
         interest = self.interest
+        methods, kinds = interest.methods, interest.kinds
         found = interest.find(batch)
         if not found or not interest.exact or interest.is_general:
             return found
         admitted = []
-        for position, message in found:
-            if interest.wants(message):
-                admitted.append((position, message))
+        for entry in found:
+            position, message = entry
+            kind, method, _ = message.envelope
+            if (methods is None or method in methods) and (kinds is None or kind in kinds):
+                admitted.append(entry)
             elif is_unroutable(message):
                 error = UnroutableMessage("no JSON-RPC message to us, but perhaps one to its receiver")
                 self.fail(batch, len(batch.changes), [position], error)

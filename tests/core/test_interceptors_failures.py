@@ -308,6 +308,25 @@ def test_what_ends_the_program_is_no_failure(interceptor):
         Pipeline(scheduler()).add(interceptor).judge(lines([GOOD], TO_SERVER))
 
 
+def test_letting_oneself_be_cancelled_is_a_failure_with_and_without_a_loop():
+    def cancelled(_):
+        raise asyncio.CancelledError
+
+    def judge():
+        pipeline = Pipeline(scheduler())
+        stage = pipeline.add(Says(cancelled))
+        batch = lines([GOOD], TO_SERVER)
+        assert pipeline.run(batch) is None
+        assert batch.emit() == b""
+        assert stage.metrics.failures == 1
+
+    async def judge_in_a_loop():
+        judge()
+
+    judge()
+    in_virtual_time(judge_in_a_loop())
+
+
 def test_an_adapter_alone_leaves_failures_to_its_caller():
     weak = adapt(Says(lambda message: Modify(b"{") if message.id == 2 else Block("no")), scheduler())
     batch = lines([GOOD, BAD], TO_SERVER)

@@ -118,6 +118,47 @@ def test_an_interceptor_may_use_what_belongs_to_one_task():
     in_virtual_time(main())
 
 
+def test_every_interceptor_of_a_batch_runs_in_the_task_that_it_began_in():
+    async def main():
+        caller, tasks = asyncio.current_task(), []
+
+        def careful(seconds):
+            async def intercept(message):
+                tasks.append(asyncio.current_task())
+                async with asyncio.timeout(60):
+                    await asyncio.sleep(seconds)
+                tasks.append(asyncio.current_task())
+                return Modify({**message.payload, "method": message.method + "a"})
+
+            return Says(intercept)
+
+        for first, second in ((0, 1), (1, 0), (1, 1)):
+            batch = events([note("x"), note("y")], TO_CLIENT)
+            await judged(pipeline_of(careful(first), tagging("-"), careful(second)), batch)
+            assert names(batch) == ["xa-a", "ya-a"]
+        assert len(tasks) == 3 * 8
+        assert caller not in tasks
+        assert len(set(tasks)) == 3
+
+    in_virtual_time(main())
+
+
+def test_a_sync_interceptor_may_answer_with_a_coroutine_that_does_not_wait():
+    released = []
+
+    async def soon():
+        return Modify(json.loads(note("z")))
+
+    async def main():
+        batch = events([note("x"), note("y")], TO_CLIENT)
+        pipeline = pipeline_of(Says(lambda message: soon()))
+        assert pipeline.run(batch, release=released.append) is None
+        assert names(batch) == ["z", "z"]
+        assert released == []  # nothing had to go ahead
+
+    in_virtual_time(main())
+
+
 def test_a_coroutine_that_is_given_up_while_it_waits_is_closed():
     ended = []
 
