@@ -12,6 +12,8 @@ from shadowcat_addons import http_stream
 from shadowcat_addons.addon_hooks import AddonHooks
 from shadowcat_addons.console import Console
 from shadowcat_addons.exchanges import Exchanges, FlowWatcher
+from shadowcat_addons.faults import Faults
+from shadowcat_addons.guards import Guards
 from shadowcat_addons.hold import Hold
 from shadowcat_addons.interception import Interception
 from shadowcat_addons.live import Live
@@ -48,15 +50,18 @@ class Shadowcat:
         pipeline = self.interception.pipeline
         self.addon_hooks = AddonHooks(pipeline)
         self.rules = Rules(pipeline)
+        self.guards = Guards(pipeline)
+        self.faults = Faults(pipeline, self.tape.faulted)
         # The tape first: what happens is recorded before anybody acts on it.
-        watchers: list[FlowWatcher] = [self.tape, self.live, self.console]
-        self.exchanges = Exchanges(self.registry, watchers, self.interception, [], is_own)
+        watchers: list[FlowWatcher] = [self.tape, self.live, self.console, self.faults]
+        self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], is_own)
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
         watchers.append(self.hold)
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.
         self._optional = (
-            self.tape, self.live, self.console, self.interception, self.rules, self.hold, self.defaults,
+            self.tape, self.live, self.console, self.interception, self.guards, self.rules, self.faults, self.hold,
+            self.defaults,
         )  # fmt: skip
         self._restore: Callable[[], None] = lambda: None
         self.request = self.exchanges.request
@@ -92,7 +97,7 @@ class Shadowcat:
     def done(self) -> None:
         # Who holds messages first, the tape after all that it might still be told of.
         rooms = (
-            self.hold, self.rules, self.addon_hooks, self.interception, self.own_requests,
+            self.hold, self.faults, self.rules, self.guards, self.addon_hooks, self.interception, self.own_requests,
             self.live, self.console, self.tape, self.defaults,
         )  # fmt: skip
         for undo in (*(room.done for room in rooms), self._restore):

@@ -9,6 +9,10 @@ from shadowcat_addons import http_stream
 from shadowcat_addons.suite import Shadowcat
 
 
+def nothing(*_):
+    """Neither answers for anybody nor cares who leaves."""
+
+
 def test_the_seam_was_proved_on_this_mitmproxy():
     assert mitmproxy.version.VERSION in http_stream.PROVED_VERSIONS, (
         "run tests/e2e with this version; if they pass, add it to PROVED_VERSIONS"
@@ -17,7 +21,7 @@ def test_the_seam_was_proved_on_this_mitmproxy():
 
 def test_the_seam_goes_in_and_out():
     original = http_layer.HttpStream
-    restore = http_stream.install(lambda flow, error: None)
+    restore = http_stream.install(nothing, nothing)
     assert http_layer.HttpStream is not original
     assert issubclass(http_layer.HttpStream, original)
     restore()
@@ -26,7 +30,7 @@ def test_the_seam_goes_in_and_out():
 
 def test_a_seam_laid_over_ours_is_not_torn_out(monkeypatch):
     monkeypatch.setattr(http_layer, "HttpStream", http_layer.HttpStream)
-    restore = http_stream.install(lambda flow, error: None)
+    restore = http_stream.install(nothing, nothing)
 
     class Others(http_layer.HttpStream):
         pass
@@ -53,7 +57,7 @@ def test_internals_of_another_shape_are_left_alone_and_said(monkeypatch, caplog,
     original = http_layer.HttpStream
     change(monkeypatch)
     with pytest.raises(http_stream.UnexpectedInternalsError):
-        http_stream.install(lambda flow, error: None)
+        http_stream.install(nothing, nothing)
     with taddons.context(suite := Shadowcat()):
         assert http_layer.HttpStream is original
         assert "this mitmproxy is not as expected" in caplog.text
