@@ -254,11 +254,11 @@ MAX_RULE_COUNTERS = Limit(
     reason="Counters of a rule that counts per session or stream, as many as requests may be open. The oldest is "
     "forgotten first, and counts from the start again.",
 )
-MAX_RULE_METHODS = Limit(
-    64,
-    unit="methods",
-    reason="Methods for which a set of rules keeps in mind which of them may concern it: all of MCP's. A peer that "
-    "invents more makes it forget and find out again, which costs time and no memory.",
+MAX_RULE_FINDS = Limit(
+    500_000,
+    unit="rules found",
+    reason="What a set of rules keeps in mind of which of them may concern a method and a target, over all of these: a "
+    "few MB. A peer that invents names makes it forget and find out again, which costs time and no memory.",
 )
 MAX_RULE_WAIT_S = Limit(
     3_600,

@@ -35,11 +35,8 @@ class _Watched:
     path: Path
     rules: RuleSet
     stamp: Stamp
-
-    @property
-    def name(self) -> str:
-        """How records call its interceptors."""
-        return f"rules {self.path}"
+    name: str = ""
+    """How records call its interceptors, and peers are told when they fail: without the path."""
 
 
 class Rules:
@@ -86,7 +83,9 @@ class Rules:
         self._settings = (paths, seed)
         for file in self._files:
             file.rules.remove(self._pipeline, file.name)
-        for file in files:
+        for index, file in enumerate(files):
+            alike = sum(other.path.name == file.path.name for other in files[:index])
+            file.name = f"rules {file.path.name}" + (f" ({alike + 1})" if alike else "")
             file.rules.install(self._pipeline, file.name)
         self._files = files
         self._keep_watch()

@@ -87,6 +87,9 @@ def _all(tests: Sequence[Test]) -> Test:
         return lambda _: True
     if len(tests) == 1:
         return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda subject: first(subject) and second(subject)
     return lambda subject: all(test(subject) for test in tests)
 
 

@@ -103,7 +103,7 @@ class _Reader:
         for key, child in node.value:
             if not isinstance(key, ScalarNode):
                 raise self.error(key, "a name is one word")
-            name = str(key.value)
+            name = _joined(str(key.value))
             if name in found:
                 raise self.error(key, f"{name!r} is there twice")
             way = (*where, name)
@@ -118,7 +118,7 @@ class _Reader:
         if kind in ("int", "float"):
             return self.number(node, kind, text.replace("_", ""))
         if kind in ("str", "timestamp", "merge", "value"):  # 2026-07-28 is a version of MCP
-            return text
+            return _joined(text)
         raise self.error(node, f"the tag {node.tag} means nothing here")
 
     def number(self, node: ScalarNode, kind: str, text: str) -> int | float:
@@ -135,6 +135,11 @@ class _Reader:
 
     def error(self, node: Node, what: str) -> RulesError:
         return _error(self.document.path, node.start_mark.line + 1, what)
+
+
+def _joined(text: str) -> str:
+    """Make one character of two surrogates: JSON spells it so, and YAML takes each for itself."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _error(path: Path, line: int | None, what: str) -> RulesError:

@@ -29,10 +29,17 @@ def _glob_expression(glob: str) -> re.Pattern[str]:
 def globs(patterns: Collection[str]) -> Matches:
     """Tell whether a whole text matches one of some globs: `*` any text, `?` one character, `[a-z]` one of these."""
     literals = frozenset(filter(is_literal, patterns))
-    expressions = [_glob_expression(glob) for glob in patterns if not is_literal(glob)]
-    if not expressions:
+    prefixes = tuple(glob[:-1] for glob in patterns if glob.endswith("*") and is_literal(glob[:-1]))
+    expressions = [
+        _glob_expression(glob) for glob in patterns if glob not in literals and glob.removesuffix("*") not in prefixes
+    ]
+    if not expressions and not prefixes:
         return literals.__contains__
-    return lambda text: text in literals or any(expression.match(text) for expression in expressions)
+    if not expressions and not literals:
+        return lambda text: text.startswith(prefixes)
+    return lambda text: (
+        text in literals or text.startswith(prefixes) or any(expression.match(text) for expression in expressions)
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -44,9 +51,11 @@ def expression(pattern: str) -> Matches:
     """
     if len(pattern) > MAX_RULE_PATTERN_CHARS:
         raise ValueError(f"a regular expression of {len(pattern):,} characters; {MAX_RULE_PATTERN_CHARS:,} may be")
+    if pattern != _unicode(pattern):
+        raise ValueError(f"{pattern!r} is no regular expression: half a character is in it")
     try:
         found = SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
-    except (SchemaError, UnicodeError) as exc:
+    except SchemaError as exc:
         raise ValueError(f"{pattern!r} is no regular expression: {str(exc).splitlines()[-1]}") from exc
     return lambda text: found(text if text.isascii() else _unicode(text))
 

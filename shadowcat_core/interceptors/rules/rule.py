@@ -28,6 +28,7 @@ class CompiledRule:
         self.directions = frozenset(Direction) if directions is None else frozenset(map(Direction, directions))
         self.occurrences = Occurrences(when.nth, when.probability, f"{seed}/{self.name}")
         self._fits_method = globs(when.method) if when.method is not None else None
+        self._fits_target = globs(when.target) if when.target is not None else None
         self._holds = conditions.compiled(when, self.name)
         self._comes_so = conditions.circumstances(when)
         self._act = actions.compiled(rule.do, self.name, hold)
@@ -52,6 +53,10 @@ class CompiledRule:
         if self.methods is not None:
             return method in self.methods
         return self._fits_method is None or (method is not None and self._fits_method(method))
+
+    def may_be_about(self, target: str | None) -> bool:
+        """The same for a target."""
+        return self._fits_target is None or (target is not None and self._fits_target(target))
 
     def may_be_unreadable(self, subject: Subject) -> bool:
         """True when it might hold for an unreadable message, if only that could be read."""
