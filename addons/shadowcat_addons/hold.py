@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 NAME = "hold"
 PRIORITY = 1_000
 """Behind all others: a person sees what would go on."""
+NOTHING = ("-dir:*",)
+"""Words that describe no message."""
 MARK = ":raised_hand:"
 LOOK_S = 0.1
 """mitmproxy tells nobody that a flow was resumed or killed, so those with a held message are looked at so often."""
@@ -59,6 +61,7 @@ class Hold:
         self._show = show
         self._held = HeldMessages(clock_ns, on_held=self._begin, on_over=self._end, on_full=self._say_full)
         self._settings: tuple[str, int, str] = ("", 0, "")
+        self._interceptor: HoldInterceptor | None = None
         self._shown: dict[int, _Shown] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._said_full = False
@@ -97,12 +100,17 @@ class Hold:
             raise exceptions.OptionsError("shadowcat_hold_timeout_s must be 0 or more")
         try:
             words = split_words(text)
-            interceptor = HoldInterceptor(self._held, words, timeout_s=timeout_s or None, on_timeout=OUTCOMES[outcome])
+            interceptor = HoldInterceptor(
+                self._held, words or NOTHING, timeout_s=timeout_s or None, on_timeout=OUTCOMES[outcome]
+            )
         except ValueError as exc:
             raise exceptions.OptionsError(f"shadowcat_hold: {exc}") from exc
         except KeyError as exc:
             raise exceptions.OptionsError(f"shadowcat_hold_on_timeout: {outcome!r} is not {_either()}") from exc
         self._settings = settings
+        if self._interceptor is not None:
+            self._interceptor.heir = interceptor
+        self._interceptor = interceptor
         if not words:
             self._leave_pipeline()
         elif self._is_on:

@@ -192,9 +192,14 @@ class Hold:
         self._timeout_s = timeout_s
         self._on_timeout = on_timeout
         self.direction = next((one for one in Direction if f"dir:{one}" in words), None)
+        self.heir: Hold | None = None
+        """Who judges in its place from now on: a batch ends with the interceptors that it began with, and while one of
+        its messages is held somebody may wish the next ones to be treated otherwise."""
 
     def intercept(self, message: Message) -> Verdict:
         """Hold the message if it is meant."""
+        if self.heir is not None:
+            return self.heir.intercept(message)
         if message.kind is Kind.INVALID and message.method is None:
             meant = is_unroutable(message) and self._may_be_meant(message)
         else:

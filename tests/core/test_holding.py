@@ -305,3 +305,20 @@ def test_a_hold_of_one_direction_is_not_shown_the_other():
         "s2c",
         None,
     ]
+
+
+def test_a_batch_that_has_begun_meets_the_words_that_are_set_while_one_of_its_messages_is_held():
+    async def main():
+        desk = Desk(["notifications/a"])
+        batch = lines([note(name) for name in "abc"], TO_CLIENT)
+        pending = desk.pipeline.run(batch)
+        (first,) = (stage.interceptor for stage in desk.pipeline.stages)
+        first.heir = Hold(desk.held, ["notifications/b"], on_timeout=Continue())
+        first.heir.heir = Hold(desk.held, ["notifications/c"], on_timeout=Continue())
+        desk.held.release(1)
+        await asyncio.sleep(1)
+        assert [held.name for held in desk.held] == ["notifications/c"]
+        desk.held.release(2)
+        await pending
+
+    in_virtual_time(main())
