@@ -183,6 +183,7 @@ class Tape:
                     record.result,
                     record.reply,
                     record.mode,
+                    record.context.direction.value,
                 )
             )
 

@@ -18,10 +18,9 @@ from shadowcat_core.jsonrpc import Json, dump
 from shadowcat_core.mcp import Direction
 from shadowcat_core.tape.encoding import fields_of
 from shadowcat_core.tape.filters import parse_record_filter, parse_row_filter
-from shadowcat_core.tape.meaning import read_messages
 from shadowcat_core.tape.reader import Tape
-from shadowcat_core.tape.records import Record
-from shadowcat_core.tape.rows import Row, list_rows
+from shadowcat_core.tape.records import Record, Verdict
+from shadowcat_core.tape.rows import Row, list_entries, row_of
 from shadowcat_core.tape.survey import State, Survey, survey
 from shadowcat_core.tape.writer import SUFFIX
 from shadowcat_core.transcript import ARROWS, duration_text, headline, printable, size_text
@@ -83,7 +82,7 @@ def ls(*, places: Sequence[Path], as_json: bool) -> None:
 @click.option("--raw", is_flag=True, help="Print records (heads, bodies, chunks) instead of messages.")
 @as_json
 def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json: bool) -> None:
-    """Show the messages of a tape, one line each.
+    """Show the messages of a tape, one line each, and (!) what interceptors did to them.
 
     FILTER words must all hold: method: target: status:ok|error|invalid kind: dir:c2s|s2c id: exchange: session:
     duration:>500ms. In a value, * stands for anything; -WORD turns a word around; a word without a key is looked for
@@ -113,13 +112,15 @@ def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json:
                 else:
                     console.print(_record_line(record, origin_ns), soft_wrap=True)
         elif test_row is not None:
-            for row in filter(test_row, list_rows(read_messages(records))):
-                if as_json:
-                    _print_json(row.as_json(origin_ns, payload=payload))
+            for entry in list_entries(records):
+                if not test_row(entry if isinstance(entry, Row) else row_of(entry)):
+                    continue
+                if not as_json:
+                    _print_entry(console, entry, origin_ns, payload=payload)
+                elif isinstance(entry, Row):
+                    _print_json(entry.as_json(origin_ns, payload=payload))
                 else:
-                    console.print(_row_line(row, origin_ns), soft_wrap=True)
-                    if payload:
-                        console.print(printable(row.message.raw.decode("utf-8", "replace")), soft_wrap=True)
+                    _print_json(fields_of(entry, origin_ns))
     _say_what_is_missing(opened)
 
 
@@ -234,6 +235,27 @@ def _row_line(row: Row, origin_ns: int) -> Text:
     if row.round > 1:
         parts.append(f"round {row.round}")
     return Text(f"{(message.at_ns - origin_ns) / 1e9:9.3f} s {' · '.join(parts)}", ROW_STYLES.get(row.status, ""))
+
+
+def _print_entry(console: Console, entry: Row | Verdict, origin_ns: int, *, payload: bool) -> None:
+    payloads: list[tuple[str, bytes | None]]
+    if isinstance(entry, Row):
+        line, payloads = _row_line(entry, origin_ns), [("", entry.message.raw)]
+    else:
+        line = _verdict_line(entry, origin_ns)
+        became = None if entry.result == entry.original else entry.result
+        payloads = [("was: ", entry.original), ("became: ", became), ("answered: ", entry.reply)]
+    console.print(line, soft_wrap=True)
+    for name, data in payloads if payload else ():
+        if data is not None:
+            console.print(printable(f"{name}{data.decode('utf-8', 'replace')}"), soft_wrap=True)
+
+
+def _verdict_line(verdict: Verdict, origin_ns: int) -> Text:
+    audited = "would have been " if verdict.mode == "audit" else ""
+    done = f"{audited}{verdict.action} by {verdict.interceptor}{': ' if verdict.reason else ''}{verdict.reason}"
+    parts = [f"{(verdict.at_ns - origin_ns) / 1e9:9.3f} s ! {headline(row_of(verdict).message)}", printable(done)]
+    return Text(" · ".join(parts), "magenta")
 
 
 def _record_line(record: Record, origin_ns: int) -> Text:

@@ -124,6 +124,7 @@ def _fields(record: Open | Request | Response | Chunk | End | Verdict | Note | G
                 "action": action,
                 "reason": reason,
                 "mode": mode,
+                "dir": record.direction,
             }
             for prefix, data in (("original_", record.original), ("result_", record.result), ("reply_", record.reply)):
                 _with_bytes(fields, prefix, data)
@@ -207,6 +208,7 @@ def decode(line: bytes, origin_ns: int) -> Sequence[Record]:
                 _maybe_bytes(fields, "result_"),
                 _maybe_bytes(fields, "reply_"),
                 _text(fields, "mode") if "mode" in fields else "enforce",
+                _direction(fields) if fields.get("dir") else None,
             )
         case "note":
             number = fields.get("exchange")

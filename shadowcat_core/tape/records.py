@@ -114,7 +114,7 @@ class End:
 class Verdict:
     """What an interceptor did to one message: the bytes before and after it, None where there are none.
 
-    `reply` is what its sender was answered. In mode `audit` nothing of it was done.
+    `reply` is what its sender was answered; `direction` is the original's. In mode `audit` nothing of it was done.
     """
 
     kind: ClassVar[str] = "verdict"
@@ -127,6 +127,7 @@ class Verdict:
     result: bytes | None = None
     reply: bytes | None = None
     mode: str = "enforce"
+    direction: Direction | None = None
 
 
 @dataclass(slots=True)

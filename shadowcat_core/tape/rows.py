@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from shadowcat_core.correlation import Call, Correlator
 from shadowcat_core.jsonrpc import Json, Kind
 from shadowcat_core.limits import MAX_OPEN_CALLS
-from shadowcat_core.mcp import Direction
-from shadowcat_core.messages import Message
+from shadowcat_core.mcp import Direction, Transport
+from shadowcat_core.messages import Message, MessageContext
+from shadowcat_core.tape.meaning import read_messages
+from shadowcat_core.tape.records import Record, Verdict
 from shadowcat_core.transcript import is_failure, title
 
 _ANSWERS = frozenset({Kind.RESPONSE, Kind.ERROR})
@@ -107,6 +109,30 @@ class RowReader:
             if len(self._sessionless) > self._max_calls:
                 del self._sessionless[next(iter(self._sessionless))]
         return number
+
+
+def list_entries(records: Iterable[Record]) -> Iterator[Row | Verdict]:
+    """Give the rows of a whole tape, and among them what interceptors did."""
+    verdicts: list[Verdict] = []
+
+    def noted() -> Iterator[Record]:
+        for record in records:
+            if isinstance(record, Verdict):
+                verdicts.append(record)
+            yield record
+
+    for row in list_rows(read_messages(noted())):
+        yield from verdicts
+        verdicts.clear()
+        yield row
+    yield from verdicts
+
+
+def row_of(verdict: Verdict) -> Row:
+    """The message that an interceptor did something to, as a row; of an injected one what it became."""
+    direction = Direction(verdict.direction or Direction.CLIENT_TO_SERVER)
+    context = MessageContext(direction, Transport.HTTP, exchange_id=verdict.exchange)
+    return Row(Message(verdict.original or verdict.result or b"", context, at_ns=verdict.at_ns))
 
 
 def list_rows(messages: Iterable[Message]) -> Iterator[Row]:
