@@ -68,38 +68,45 @@ _HIDDEN: Final = re.compile(
 _PASSES: Final = 3  # taking something out may bring two others together
 _BLANKS: Final = re.compile(rf"\s\s{{{BLANK_RUN - 1},}}+")
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
+
+# A search for text that begins with letters is five times as quick as one for a word in any case, so lower case is
+# searched, and only for the orders of whose words one is there.
 _FEW_WORDS: Final = r"(?:[\w'’]++\s++){0,3}?"
-_INSTRUCTION: Final = re.compile(
-    rf"""
-    \b (?: ignore | disregard | forget | override ) \s++ {_FEW_WORDS}
-        (?: previous | prior | above | earlier | preceding ) \s++ {_FEW_WORDS}
-        (?: instructions? | prompts? | rules | messages | directions )
-    | \b (?: do \s++ not | don['’]t | never ) \s++
-        (?: tell | inform | mention | notify | alert | reveal | show ) \s++ {_FEW_WORDS} user
-    | \b without \s++ (?: telling | informing | notifying | asking ) \s++ (?: the \s++ )? user
-    | \b new \s++ instructions \s*+ :
-    | < /? (?: important | system | secret | critical | instructions? ) >
-    """,
-    re.VERBOSE | re.IGNORECASE,
+_FORGET: Final = (
+    rf"\s++{_FEW_WORDS}(?:previous|prior|above|earlier|preceding)\s++"
+    rf"{_FEW_WORDS}(?:instructions?|prompts?|rules|messages|directions)"
 )
-_INSTRUCTION_WORDS: Final = (
-    "user", "ignore", "disregard", "forget", "override", "instructions", "important>", "system>", "secret>",
-    "critical>", "instruction>",
-)  # fmt: skip
-_BYTE_WORDS: Final = (b"<!--", *(word.encode() for word in _INSTRUCTION_WORDS))
-
-_CONTROLS: Final = (b"\x1b", b"\x7f", b"\x08", b"\\b")  # some readers take them unescaped
-
+_KEEP_FROM: Final = rf"\s++(?:tell|inform|mention|notify|alert|reveal|show)\s++{_FEW_WORDS}user"
+_ORDERS: Final = tuple(
+    (word, re.compile(pattern))
+    for word, pattern in (
+        ("ignore", "ignore" + _FORGET),
+        ("disregard", "disregard" + _FORGET),
+        ("forget", "forget" + _FORGET),
+        ("override", "override" + _FORGET),
+        ("user", r"do\s++not" + _KEEP_FROM),
+        ("user", "don['’]t" + _KEEP_FROM),
+        ("user", "never" + _KEEP_FROM),
+        ("user", r"without\s++(?:telling|informing|notifying|asking)\s++(?:the\s++)?user"),
+        ("instructions", r"new\s++instructions\s*+:"),
+        ("<", "</?(?:important|system|secret|critical|instructions?)>"),
+    )
+)
+# One of these is in every order, in lower case. Few letters of a text are the first of one.
+_ORDER_WORDS: Final = r"user|uctions|gnore(?<=ignore)|gard(?<=disregard)|get(?<=forget)|verride|</?(?:important|system|secret|critical|ins)"
+_MAY_ORDER: Final = re.compile(_ORDER_WORDS)
+_MAY_ORDER_OR_HIDE: Final = re.compile(
+    # Some readers take control characters unescaped.
+    rb"[\x08\x1b\x7f]|\\b|<!--|" + _ORDER_WORDS.encode()
+)
 _BLANK_BYTES: Final = bytes(ord(" " if chr(byte) in " \t\r\n\f\v\\nrtf" else "x") for byte in range(256))
 _SAMPLED: Final = 12  # every so many bytes of a run of blanks are looked at, and are blanks or their escapes
+_TWO_BLANKS: Final = re.compile(r"\s\s")
 
 
 def may_hide(raw: bytes) -> bool:
     """False when the bytes of a JSON text prove that no string in it hides anything."""
-    if not (is_plain(raw) and raw.isascii()) or any(mark in raw for mark in _CONTROLS):
-        return True
-    lowered = raw.lower()
-    if any(word in lowered for word in _BYTE_WORDS):
+    if not raw.isascii() or not is_plain(raw) or _MAY_ORDER_OR_HIDE.search(raw.lower()) is not None:
         return True
     return raw[::_SAMPLED].translate(_BLANK_BYTES).find(b" " * (BLANK_RUN // _SAMPLED - 1)) >= 0
 
@@ -117,14 +124,17 @@ def examine(text: str, *, comments: bool) -> tuple[str, Counter[Hidden]]:
         if count:
             text = shown + text[end:]
             found[Hidden.COMMENT] += count
-    shown = text.rstrip()  # what is behind them is hidden, so there must be something
-    blanks, count = _BLANKS.subn(lambda run: "\n" if "\n" in run[0] else " ", shown)
-    if count:
-        text = blanks + text[len(shown) :]
-        found[Hidden.BLANKS] += count
+    if _TWO_BLANKS.search(text[:: BLANK_RUN // 2]) is not None:
+        shown = text.rstrip()  # what is behind them is hidden, so there must be something
+        blanks, count = _BLANKS.subn(lambda run: "\n" if "\n" in run[0] else " ", shown)
+        if count:
+            text = blanks + text[len(shown) :]
+            found[Hidden.BLANKS] += count
     lowered = text.lower()
-    if any(word in lowered for word in _INSTRUCTION_WORDS) and (count := len(_INSTRUCTION.findall(text))):
-        found[Hidden.INSTRUCTION] += count
+    if _MAY_ORDER.search(lowered) is not None:
+        count = sum(len(pattern.findall(lowered)) for word, pattern in _ORDERS if word in lowered)
+        if count:
+            found[Hidden.INSTRUCTION] += count
     return text, found
 
 

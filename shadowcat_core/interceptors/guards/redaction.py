@@ -64,17 +64,16 @@ class Redactor:
         self._patterns = tuple(patterns)
         self._names = frozenset(name.lower() for name in names)
         self._places = _places(pointers)
-        self._hints = tuple(hint for pattern in patterns for hint in pattern.hints)
+        # One pass for all hints: to look for each by itself takes four times as long.
+        hints = "|".join(re.escape(hint) for pattern in patterns for hint in pattern.hints) or "(?!)"
+        self._hints, self._hints_in_bytes = re.compile(hints), re.compile(hints.encode("ascii"))
+        self._has_hints = all(pattern.hints for pattern in self._patterns)
         self._name_hints = tuple(f'"{name}"'.encode() for name in self._names if _ASCII_NAME.fullmatch(name))
-        self._must_read = (
-            bool(pointers)
-            or len(self._name_hints) < len(self._names)
-            or not all(pattern.hints for pattern in self._patterns)
-        )
+        self._must_read = bool(pointers) or len(self._name_hints) < len(self._names) or not self._has_hints
 
     def may_concern(self, raw: bytes) -> bool:
         """False when the bytes of a message prove that there is nothing to mask."""
-        if self._must_read or not is_plain(raw) or any(hint in raw for hint in self._hints):
+        if self._must_read or not is_plain(raw) or self._hints_in_bytes.search(raw) is not None:
             return True
         if not self._name_hints:
             return False
@@ -117,7 +116,12 @@ class Redactor:
         return {**value, **edited} if edited else value
 
     def _mask_text(self, text: str, found: Counter[str]) -> str:
+        hints = set(self._hints.findall(text))
+        if not hints and self._has_hints:
+            return text
         for each in self._patterns:
+            if each.hints and hints.isdisjoint(each.hints):
+                continue
             mask = f"[REDACTED:{each.name}]"
             group = 1 if each.pattern.groups else 0
 

@@ -19,10 +19,10 @@ class SecretPattern:
 
     name: str
     pattern: re.Pattern[str]
-    hints: tuple[bytes, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
-def _known(name: str, pattern: str, *hints: bytes) -> SecretPattern:
+def _known(name: str, pattern: str, *hints: str) -> SecretPattern:
     return SecretPattern(name, re.compile(pattern, re.ASCII), hints)
 
 
@@ -34,43 +34,43 @@ WELL_KNOWN: Final = (
     _known(
         "aws-access-key",
         _APART + r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
-        b"AKIA", b"ASIA", b"ABIA", b"ACCA",
+        "AKIA", "ASIA", "ABIA", "ACCA",
     ),
     _known(
         "aws-secret-key",
         r"(?:[Ss]ecretAccessKey|secret_?access_?key|SECRET_ACCESS_KEY)[\"'\\\s:=]{1,8}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])",
-        b"access_key", b"AccessKey", b"ACCESS_KEY", b"accesskey",
+        "access_key", "AccessKey", "ACCESS_KEY", "accesskey",
     ),
     _known(
         "github-token",
         _APART + r"(?:gh[pousr]_[A-Za-z0-9]{30,}+|github_pat_[A-Za-z0-9_]{22,}+)",
-        b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_",
+        "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_",
     ),
-    _known("gitlab-token", _APART + r"glpat-[A-Za-z0-9_-]{20,}+", b"glpat-"),
-    _known("api-key", _APART + r"sk-(?=[A-Za-z_-]{0,99}[0-9])[A-Za-z0-9_-]{20,}+", b"sk-"),
-    _known("stripe-key", _APART + r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}+", b"k_live_", b"k_test_"),
-    _known("slack-token", _APART + r"xox[abeoprs]-[A-Za-z0-9-]{10,}+", b"xox"),
-    _known("google-api-key", _APART + r"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", b"AIza"),
-    _known("npm-token", _APART + r"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])", b"npm_"),
-    _known("pypi-token", _APART + r"pypi-[A-Za-z0-9_-]{50,}+", b"pypi-"),
-    _known("hugging-face-token", _APART + r"hf_[A-Za-z0-9]{30,}+", b"hf_"),
+    _known("gitlab-token", _APART + r"glpat-[A-Za-z0-9_-]{20,}+", "glpat-"),
+    _known("api-key", _APART + r"sk-(?=[A-Za-z_-]{0,99}[0-9])[A-Za-z0-9_-]{20,}+", "sk-"),
+    _known("stripe-key", _APART + r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}+", "k_live_", "k_test_"),
+    _known("slack-token", _APART + r"xox[abeoprs]-[A-Za-z0-9-]{10,}+", "xox"),
+    _known("google-api-key", _APART + r"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", "AIza"),
+    _known("npm-token", _APART + r"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])", "npm_"),
+    _known("pypi-token", _APART + r"pypi-[A-Za-z0-9_-]{50,}+", "pypi-"),
+    _known("hugging-face-token", _APART + r"hf_[A-Za-z0-9]{30,}+", "hf_"),
     _known(
         "jwt",
         _BASE64URL_APART + r"eyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]{8,}+){2,4}",
-        b"eyJ",
+        "eyJ",
     ),
     _known(
         # One that is cut off is a secret to the end of the text.
         "private-key",
         rf"-----BEGIN {_KEY_LABEL}(?s:.*?)(?:-----END {_KEY_LABEL}|\Z)",
-        b"PRIVATE KEY",
+        "PRIVATE KEY",
     ),
     _known(
         "bearer-token",
         _APART + r"(?:[Bb]earer|BEARER) {1,4}(?=[A-Za-z._~+/-]{0,400}[0-9])([A-Za-z0-9._~+/-]{16,}+=*)",
-        b"earer ", b"EARER ",
+        "earer ", "EARER ",
     ),
-    _known("url-password", r"://[^\s/:@]{0,64}:(?!\[REDACTED:)([^\s/@]{1,128})@", b"@"),
+    _known("url-password", r"://[^\s/:@]{0,64}:(?!\[REDACTED:)([^\s/@]{1,128})@", "@"),
 )  # fmt: skip
 """In the order in which they are looked for: what one has masked is no secret to the next."""
 
