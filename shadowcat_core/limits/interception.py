@@ -53,7 +53,8 @@ MAX_HELD_MESSAGES = Limit(
     1_000,
     unit="messages",
     reason="Messages that wait for a person at a time. More than anybody gets through, and each keeps a stream "
-    "waiting; beyond it a message meets what `shadowcat_hold_on_timeout` says at once, which is on the tape and said once.",
+    "waiting; beyond it a message meets what `shadowcat_hold_on_timeout` says at once, which is on the tape and "
+    "said once.",
 )
 OWN_REQUEST_TIMEOUT_S = Limit(
     30,
