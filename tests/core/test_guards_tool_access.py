@@ -86,6 +86,7 @@ def test_what_was_hidden_is_the_reason():
 @pytest.mark.parametrize(
     "message",
     [
+        answer({"rm": {}}),
         answer({"tools": {"rm": {}}}),
         answer({"content": [{"type": "text", "text": "tools"}]}),
         answer("tools"),

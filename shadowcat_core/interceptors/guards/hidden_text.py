@@ -93,7 +93,10 @@ _ORDERS: Final = tuple(
     )
 )
 # One of these is in every order, in lower case. Few letters of a text are the first of one.
-_ORDER_WORDS: Final = r"user|uctions|gnore(?<=ignore)|gard(?<=disregard)|get(?<=forget)|verride|</?(?:important|system|secret|critical|ins)"
+_ORDER_WORDS: Final = (
+    r"user|uctions|gnore(?<=ignore)|gard(?<=disregard)|get(?<=forget)|verride"
+    r"|</?(?:important|system|secret|critical|ins)"
+)
 _MAY_ORDER: Final = re.compile(_ORDER_WORDS)
 _MAY_ORDER_OR_HIDE: Final = re.compile(
     # Some readers take control characters unescaped.
