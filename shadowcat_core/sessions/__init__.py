@@ -26,7 +26,9 @@ from shadowcat_core.sessions.model import (
     begin_session,
     new_session_id,
 )
+from shadowcat_core.sessions.outage import StoreReport
 from shadowcat_core.sessions.redis_store import RedisStore
+from shadowcat_core.sessions.resilient_store import ResilientStore
 from shadowcat_core.sessions.sqlite_store import SqliteStore
 from shadowcat_core.sessions.store import EventLog, Page, SessionStore, Store, wall_clock_ms
 
@@ -41,6 +43,7 @@ __all__ = [
     "Missed",
     "Page",
     "RedisStore",
+    "ResilientStore",
     "Retention",
     "SessionMapping",
     "SessionRecord",
@@ -48,6 +51,7 @@ __all__ = [
     "SessionTimes",
     "SqliteStore",
     "Store",
+    "StoreReport",
     "StreamInfo",
     "Upstream",
     "begin_session",

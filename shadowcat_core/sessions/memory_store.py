@@ -218,6 +218,24 @@ class MemoryStore:
     async def aclose(self) -> None:
         self._sessions.clear()
 
+    def adopt(self, record: SessionRecord) -> bool:
+        """Keep a session as another store knows it, in the place of what is here: this one is a copy, then.
+
+        Returns False, and changes nothing, when what is here has moved on to a later epoch, or there is no room.
+        """
+        session = HeldSession(record)
+        there = self._sessions.get(record.session_id)
+        if there is not None:
+            if there.mapping.epoch > record.mapping.epoch:
+                return False
+            session.used_ms = max(session.used_ms, there.used_ms)
+            session.streams, there.streams = there.streams, {}
+            self._remove(there)
+        elif len(self._sessions) >= self._max_sessions:
+            return False
+        self._keep(session)
+        return True
+
     def _living(self, session_id: str) -> HeldSession | None:
         session = self._sessions.get(session_id)
         return None if session is None or session.is_over(self._clock_ms()) else session

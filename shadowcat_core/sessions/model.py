@@ -46,7 +46,7 @@ class Upstream:
     `session_id` is None for a server that gives none.
 
     Raises:
-        ValueError: the id is not visible ASCII, which the specification requires.
+        ValueError: the id is not visible ASCII, which the specification requires; the name is not one line.
     """
 
     name: str
@@ -55,6 +55,8 @@ class Upstream:
     def __post_init__(self) -> None:
         if self.session_id is not None and _UPSTREAM_ID.fullmatch(self.session_id) is None:
             raise ValueError(f"{self.session_id!r} is no session id: visible ASCII characters, at least one")
+        if "\n" in self.name:
+            raise ValueError(f"the name of an upstream is one line, unlike {self.name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class SessionMapping:
     made of the caller's Authorization, never the token.
 
     Raises:
-        ValueError: the session id is none that a proxy gives out.
+        ValueError: the session id is none that a proxy gives out; the version or the credential is not one line.
     """
 
     session_id: str
@@ -95,6 +97,8 @@ class SessionMapping:
     def __post_init__(self) -> None:
         if _SESSION_ID.fullmatch(self.session_id) is None:
             raise ValueError(f"{self.session_id!r} is no session id of a proxy")
+        if "\n" in self.protocol_version or "\n" in self.credential:
+            raise ValueError("a protocol version and a credential are one line each")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,29 +69,25 @@ def fields_of(record: SessionRecord) -> Sequence[Value]:
     return [part for name, value in fields.items() if value is not None for part in (name, value)]
 
 
-def mapping_of(session_id: str, answer: list[Any] | None) -> SessionMapping | None:
-    """Read `upstream`, `upstream_session`, `epoch`, `version`, `credential`."""
-    return None if answer is None else _mapping(session_id, *answer)
-
-
-def _mapping(
-    session_id: str, name: bytes, upstream_session: bytes | None, epoch: bytes, version: bytes, credential: bytes
-) -> SessionMapping:
-    upstream = Upstream(name.decode(), None if upstream_session is None else upstream_session.decode())
-    return SessionMapping(session_id, upstream, int(epoch), version.decode(), credential.decode())
+def mapping_of(session_id: str, answer: bytes | None) -> SessionMapping | None:
+    """Read a mapping: upstream, its session id or nothing, epoch, version and credential, one a line."""
+    if answer is None:
+        return None
+    name, upstream_id, epoch, version, credential = answer.decode().split("\n")
+    return SessionMapping(session_id, Upstream(name, upstream_id or None), int(epoch), version, credential)
 
 
 def record_of(session_id: str, answer: list[Any] | None) -> SessionRecord | None:
     """Read what `redis_scripts.GET` gave."""
-    if answer is None:
+    mapping = None if answer is None else mapping_of(session_id, answer[0])
+    if answer is None or mapping is None:
         return None
-    fields, uris = answer
-    created, used, idle, ends, log_level, request, result = fields[5:]
+    created, used, idle, ends, log_level, request, result = answer[1]
     return SessionRecord(
-        _mapping(session_id, *fields[:5]),
+        mapping,
         Handshake(request, result),
         SessionTimes(int(created), int(used), int(idle), int(ends) - int(created)),
-        tuple(uri.decode() for uri in uris),
+        tuple(uri.decode() for uri in answer[2]),
         None if log_level is None else log_level.decode(),
     )
 

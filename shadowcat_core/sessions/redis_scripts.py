@@ -9,10 +9,18 @@ from typing import Final
 
 from shadowcat_core.sessions.redis_link import Script
 
-_MAPPING: Final = "'upstream', 'upstream_session', 'epoch', 'version', 'credential'"
 _TIMES: Final = "'used', 'idle', 'ends'"
+# One string: a driver written in Python takes longer to read five than the server to join them.
+_MAPPING: Final = """
+local function mapping()
+    local m = redis.call('HMGET', KEYS[1], 'upstream', 'upstream_session', 'epoch', 'version', 'credential')
+    return table.concat({m[1], m[2] or '', m[3], m[4], m[5]}, '\\n')
+end
+"""
 
-SESSION_PRELUDE: Final = """
+SESSION_PRELUDE: Final = (
+    _MAPPING
+    + """
 local now = tonumber(ARGV[1])
 -- Lua would write a large number as 1.7e+12.
 local function whole(number) return string.format('%d', number) end
@@ -26,31 +34,34 @@ local function as_long_as_session(key)
     redis.call('PEXPIRE', key, redis.call('PTTL', KEYS[1]))
 end
 """
+)
 
 GET: Final = Script(
     SESSION_PRELUDE
     + f"""
 if not alive() then return false end
 return {{
-    redis.call('HMGET', KEYS[1], {_MAPPING}, 'created', {_TIMES}, 'log_level', 'request', 'result'),
+    mapping(),
+    redis.call('HMGET', KEYS[1], 'created', {_TIMES}, 'log_level', 'request', 'result'),
     redis.call('ZRANGE', KEYS[2], 0, -1)
 }}
 """
 )
 
 TOUCH: Final = Script(
-    f"""
+    _MAPPING
+    + f"""
 local now = tonumber(ARGV[1])
-local t = redis.call('HMGET', KEYS[1], {_TIMES}, {_MAPPING})
+local t = redis.call('HMGET', KEYS[1], {_TIMES})
 if not t[1] then return false end
 local used = tonumber(t[1])
 if now >= used + t[2] or now >= tonumber(t[3]) then return false end
 if now > used then redis.call('HSET', KEYS[1], 'used', ARGV[1]) end
-return {{t[4], t[5], t[6], t[7], t[8]}}
+return mapping()
 """
 )
 
-MAP: Final = Script(SESSION_PRELUDE + f"return alive() and redis.call('HMGET', KEYS[1], {_MAPPING})")
+MAP: Final = Script(SESSION_PRELUDE + "return alive() and mapping()")
 
 _PUT: Final = """
 -- ARGV: now, ttl in ms, number of fields and values, these, then the URIs
@@ -83,8 +94,8 @@ return 1
 RESTORE: Final = Script(
     SESSION_PRELUDE
     + _PUT
-    + f"""
-local given = {{}}
+    + """
+local given = {}
 for at = 4, 3 + ARGV[3], 2 do given[ARGV[at]] = ARGV[at + 1] end
 local t = redis.call('HMGET', KEYS[1], 'epoch', 'used')
 if not t[1] then
@@ -101,7 +112,7 @@ else
         end
     end
 end
-return alive() and redis.call('HMGET', KEYS[1], {_MAPPING})
+return alive() and mapping()
 """
 )
 
@@ -121,7 +132,7 @@ if moved then
     end
     redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 end
-return {{moved and 1 or 0, t[2], t[3], redis.call('HMGET', KEYS[1], 'created', {_TIMES}, {_MAPPING})}}
+return {{moved and 1 or 0, t[2], t[3], mapping(), redis.call('HMGET', KEYS[1], 'created', {_TIMES})}}
 """
 )
 
@@ -176,26 +187,26 @@ return 1
 
 END: Final = Script(
     SESSION_PRELUDE
-    + f"""
+    + """
 -- ARGV: now, how long to know that it was ended, in ms
 if not alive() then return false end
-local mapping = redis.call('HMGET', KEYS[1], {_MAPPING})
+local ended = mapping()
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('SET', KEYS[5], 1, 'PX', ARGV[2])
-return mapping
+return ended
 """
 )
 
 REAP: Final = Script(
     SESSION_PRELUDE
     + f"""
--- Take an expired session away: its mapping. One that is not over: the moment when it may be. Gone: nothing.
+-- An expired session is taken away: its mapping. One that lives on: the moment when it may be over. Gone: nothing.
 local t = redis.call('HMGET', KEYS[1], {_TIMES})
 if not t[1] then return false end
-if alive() then return whole(due(t[1], t[2], t[3])) end
-local mapping = redis.call('HMGET', KEYS[1], {_MAPPING})
+if alive() then return due(t[1], t[2], t[3]) end
+local over = mapping()
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-return mapping
+return over
 """
 )
 

@@ -102,7 +102,9 @@ class RedisStore:
         return [record_of(session_id, answer) for session_id, answer in zip(session_ids, answers, strict=True)]
 
     async def touch(self, session_id: str) -> SessionMapping | None:
-        return mapping_of(session_id, await self._run(scripts.TOUCH, session_id))
+        # One key and not five: this is asked for every request.
+        call = Call(scripts.TOUCH, self._keys.session(session_id)[:1], (self._clock_ms(),))
+        return mapping_of(session_id, await self._link.run(call))
 
     async def touch_many(self, session_ids: Sequence[str]) -> Sequence[SessionMapping | None]:
         answers = await self._link.run_all([self._call(scripts.TOUCH, session_id) for session_id in session_ids])
@@ -120,11 +122,11 @@ class RedisStore:
         answer = await self._run(scripts.REBIND, session_id, expected_epoch, *target)
         if answer is None:
             return None
-        moved, old_name, old_id, fields = answer
-        mapping = mapping_of(session_id, fields[4:])
+        moved, old_name, old_id, in_force, fields = answer
+        mapping = mapping_of(session_id, in_force)
         if moved and mapping is not None:
             old = Upstream(old_name.decode(), None if old_id is None else old_id.decode())
-            created, used, idle, ends = map(int, fields[:4])
+            created, used, idle, ends = map(int, fields)
             times = SessionTimes(created, used, idle, ends - created)
             await self._link.run_all(
                 [
@@ -168,8 +170,8 @@ class RedisStore:
         expired: list[SessionMapping] = []
         changes: list[Call] = []
         for session_id, answer in zip(due, answers, strict=True):
-            if isinstance(answer, bytes):
-                changes.append(self._index.postpone(session_id, int(answer)))
+            if isinstance(answer, int):
+                changes.append(self._index.postpone(session_id, answer))
                 continue
             mapping = mapping_of(session_id, answer)
             if mapping is None:  # its keys are gone: another took it away, or Redis did
