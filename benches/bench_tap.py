@@ -32,6 +32,7 @@ from benches.bench_messages import (
 from benches.figures import Figure
 from benches.report import machine, print_figures
 from shadowcat_core.framing import SseFraming
+from shadowcat_core.interceptors import Pipeline, on_asyncio
 from shadowcat_core.limits import MAX_BEHIND_BYTES
 from shadowcat_core.messages import MessageBatch
 from shadowcat_core.stream import StreamTap
@@ -43,15 +44,11 @@ BUDGETS = {16: (0.7, 10), 1: (1.2, 5)}
 NO_CATCHING_UP = 1 << 40
 
 
-class Pipeline:
-    """Lets each interceptor see the whole batch, one after the other."""
-
-    def __init__(self) -> None:
-        self._interceptors = [one.intercept_batch for one in (Counter(), Deny(), ErrorLog())]
-
-    def run(self, batch: MessageBatch) -> None:
-        for intercept in self._interceptors:
-            intercept(batch)
+def three_interceptors() -> Pipeline:
+    pipeline = Pipeline(on_asyncio(time.monotonic_ns))
+    for interceptor in (Counter(), Deny(), ErrorLog()):
+        pipeline.add(interceptor)
+    return pipeline
 
 
 class Watchers:
@@ -124,11 +121,14 @@ def judged(chunks: Sequence[bytes]) -> Work:
     wanted = sum(map(len, chunks))
 
     def run() -> None:
-        tap = StreamTap(SseFraming(CONTEXT), clock_ns=time.monotonic_ns, on_failure=complain, pipeline=Pipeline())
+        tap = StreamTap(
+            SseFraming(CONTEXT), clock_ns=time.monotonic_ns, on_failure=complain, pipeline=three_interceptors()
+        )
         sent = 0
         for chunk in chunks:
-            for piece in tap(chunk):
-                sent += len(piece)
+            passed = tap.take(chunk)
+            if isinstance(passed, bytes):
+                sent += len(passed)
         tap(b"")
         if sent != wanted:
             raise RuntimeError(f"{sent} bytes sent of {wanted}")

@@ -222,7 +222,8 @@ class StreamTap:
         return True
 
     def _judged(self, batch: MessageBatch | None, data: bytes) -> None:
-        self._passed(self._clock_ns(), data)
+        if self._passed_sinks:
+            self._passed(self._clock_ns(), data)
         if batch is None:
             self.metrics.unwatched_bytes += len(data)
         elif self._watching.show_soon(batch, len(data)) > self._max_behind_bytes:
