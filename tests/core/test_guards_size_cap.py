@@ -50,6 +50,21 @@ def test_content_that_does_not_fit_is_left_out_and_what_fits_is_kept():
     assert len(kept) == 3
 
 
+def test_long_texts_of_structured_content_are_cut_and_say_so():
+    structured = {"result": "y" * 1000, "n": [1, None, "short"]}
+    result = one(CUT, answer({**text("x" * 1000), "structuredContent": structured}), CALL)["result"]
+    assert result["structuredContent"]["n"] == structured["n"]
+    assert result["structuredContent"]["result"].strip("y") == "…[truncated]"
+    first, note = result["content"]
+    assert set(first["text"]) == {"x"}
+    assert "truncated" in note["text"]
+    short = one(CUT, answer({**text("short"), "structuredContent": structured}), CALL)["result"]
+    assert short["content"][0] == {"type": "text", "text": "short"}
+    assert "truncated" in short["content"][1]["text"]
+    small = one(CUT, answer({**text("x" * 1000), "structuredContent": {"n": 1}}), CALL)["result"]
+    assert small["structuredContent"] == {"n": 1}
+
+
 def test_a_result_that_is_only_written_wastefully_is_rewritten_without_a_note():
     wasteful = raw(answer(text("x"))).replace(b"{", b"{" + b" " * 500, 1)
     assert one(CUT, wasteful, CALL) == answer(text("x"))
@@ -58,7 +73,8 @@ def test_a_result_that_is_only_written_wastefully_is_rewritten_without_a_note():
 @pytest.mark.parametrize(
     "result",
     [
-        {**text("a"), "structuredContent": {"rows": ["x" * 1000]}},
+        {**text("a"), "structuredContent": {"rows": [1] * 1000}},
+        {**text("a"), "_meta": {"rows": "x" * 1000}},
         {"content": "x" * 1000},
         {"contents": [{"uri": "file:///a", "text": "x" * 1000}]},
         ["x" * 1000],
