@@ -166,7 +166,9 @@ class _SeamedHttpStream(HttpStream):
                     return False
                 case _:
                     while not passed.done:
-                        yield from self._wait(Waiting(passed.more(), passed.cancel))
+                        if not (yield from self._wait(Waiting(passed.more(), passed.cancel))):
+                            passed.cancel()
+                            return False
                         if not (yield from self._deliver(tap, passed.take())):
                             return False
         if tap.due_ns is not None and self._alarm is None:
@@ -188,7 +190,8 @@ class _SeamedHttpStream(HttpStream):
                 case Send(data):
                     yield from self._send_data(data)
                 case Wait(seconds):
-                    yield from self._wait(Waiting.sleeping(seconds))
+                    if not (yield from self._wait(Waiting.sleeping(seconds))):
+                        return False
                 case Stall():
                     yield from self._wait(Waiting.forever())
                     return False
@@ -205,7 +208,8 @@ class _SeamedHttpStream(HttpStream):
         if tap is not None and tap.keeps_body:
             self.response_body_buf += data
 
-    def _wait(self, waiting: Waiting) -> layer.CommandGenerator[None]:
+    def _wait(self, waiting: Waiting) -> layer.CommandGenerator[bool]:
+        """Wait with this stream alone; False when the flow was killed meanwhile, and so the stream cut."""
         self._waiting = waiting
         yield ShadowcatWaitHook(waiting)
         self._waiting = None
@@ -213,6 +217,10 @@ class _SeamedHttpStream(HttpStream):
         if self._throttled is not None:
             self._throttled.resume_reading()
             self._throttled = None
+        if self.flow.error is not None and self.flow.error.msg == flow.Error.KILLED_MESSAGE:
+            yield from self._cut(flow.Error.KILLED_MESSAGE)
+            return False
+        return True
 
     def _cut(self, reason: str) -> layer.CommandGenerator[None]:
         """Break off both ways, as a server that dies would."""

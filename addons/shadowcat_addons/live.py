@@ -206,7 +206,8 @@ class Live:
             try:
                 if view.exchange.tap is not None and not view.ended:
                     view.exchange.tap.catch_up()
-                    view.show_body()
+                    if view.exchange.held is None:  # else the body is the held message, for somebody to edit
+                        view.show_body()
                 view.tell(self._registry.clock_ns())
             except Exception as exc:  # noqa: BLE001 - one exchange's fault must not hide all others
                 self._on_failure(exc)

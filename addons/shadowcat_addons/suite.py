@@ -52,11 +52,12 @@ class Shadowcat:
         self.rules = Rules(pipeline)
         self.guards = Guards(pipeline)
         self.faults = Faults(pipeline, self.tape.faulted)
-        # The tape first: what happens is recorded before anybody acts on it.
-        watchers: list[FlowWatcher] = [self.tape, self.live, self.console, self.faults]
+        # The tape first: what happens is recorded before anybody acts on it. The hold gives a body back before it is
+        # shown for the last time.
+        watchers: list[FlowWatcher] = [self.tape]
         self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], is_own)
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
-        watchers.append(self.hold)
+        watchers += [self.hold, self.live, self.console, self.faults]
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.
         self._optional = (
