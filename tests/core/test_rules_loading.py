@@ -136,6 +136,7 @@ RULE = "rules:\n  - when: {%s}\n    do: {%s}\n"
         ("", "blok: x", [":3: rules[0].do.blok: unknown field; did you mean 'block'?"]),
         ("", "block: x, delay: 1", [":3: rules[0].do: exactly one of continue, ", "inject must be given"]),
         ("", "", ["rules[0].do: exactly one of continue, "]),
+        ("", "pause: {timeout_s: 1, on_timeout: 3}", ["rules[0].do.pause.on_timeout: fields are expected here: block"]),
         ("", "block: {code: x}", ["rules[0].do.block.code: input should be a valid integer"]),
         ("", "block: {resaon: x}", ["do.block.resaon: unknown field; did you mean 'reason'?; allowed: code, data"]),
         ("", "block: '{{ parms }}'", ["rules[0].do.block: no template: there is no 'parms'; there are direction"]),

@@ -5,7 +5,7 @@ import pytest
 from shadowcat_core.interceptors import Mode
 from shadowcat_core.interceptors.rules import RuleSet
 from shadowcat_core.limits import MAX_RULE_COUNTERS
-from tests.core.rule_parts import CALL, PROGRESS, RESULT, Judge, context, file_of
+from tests.core.rule_parts import CALL, ERROR, PROGRESS, RESULT, Judge, context, file_of
 
 BLOCK = {"block": {}}
 
@@ -179,6 +179,14 @@ def test_a_rehearsal_keeps_its_own_count():
         (Mode.AUDIT, "rule dry"),
         (Mode.AUDIT, "rule dry"),
     ]
+
+
+def test_a_rehearsal_counts_what_audited_rules_are_not_about():
+    rules = [rule("second", nth=2), {**rule("dry", error={"/code": {"exists": True}}), "mode": "audit"}]
+    judge = Judge(*rules)
+    judge.sync(CALL)
+    judge.sync(ERROR, context("s2c"))
+    assert [(record.mode, record.reason) for record in judge.records] == [(Mode.ENFORCE, "rule second")]
 
 
 # --- Counting and chance -----------------------------------------------------------------------------------------

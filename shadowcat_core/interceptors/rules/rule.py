@@ -39,6 +39,11 @@ class CompiledRule:
         return self.occurrences.hits
 
     @property
+    def counts(self) -> bool:
+        """True when what it does depends on what it has seen before."""
+        return self.rule.when.nth is not None or self.rule.when.probability is not None
+
+    @property
     def is_about_answers(self) -> bool:
         """True when it may concern responses or errors."""
         return not self.kinds.isdisjoint(ANSWERS)

@@ -171,11 +171,11 @@ type _Interceptors = dict[tuple[Mode, str], CallRules | AnswerRules]
 def _interceptors(rules: Sequence[CompiledRule], mode: Mode) -> _Interceptors:
     calls = [rule for rule in rules if rule.is_about_calls]
     answers = [rule for rule in rules if rule.is_about_answers]
-    speaking = [rule for rule in rules if not rule.is_silent]
+    # A silent rule is asked for the sake of others, and one that counts must not miss what it counts.
     found: _Interceptors = {}
-    if any(rule.is_about_calls for rule in speaking):
+    if any(rule.counts or not rule.is_silent for rule in calls):
         found[mode, "calls"] = CallRules(calls)
-    if any(rule.is_about_answers for rule in speaking):
+    if any(rule.counts or not rule.is_silent for rule in answers):
         found[mode, "answers"] = AnswerRules(answers)
     return found
 

@@ -38,20 +38,11 @@ VALUES: Final = (
 """What a template may name."""
 
 
-class _Missing(StrictUndefined):
-    """Something that is not there: `default` and `is defined` can be asked, everything else is an error."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __getitem__(self, key: object) -> Any:
-        return self
-
-
 class _Expressions(ImmutableSandboxedEnvironment):
-    """Names members of JSON values and nothing else: `params.items` is a member, never a method."""
+    """Names members of JSON values and nothing else: `params.items` is a member, never a method.
+
+    A member of what is not there is not there either, so that `default` works at any depth.
+    """
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return self.getitem(obj, attribute)
@@ -74,7 +65,7 @@ def _replace(text: object, old: object, new: object) -> str:
 
 
 def _environment() -> _Expressions:
-    environment = _Expressions(undefined=_Missing, autoescape=False, keep_trailing_newline=True)
+    environment = _Expressions(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.globals.clear()
     environment.filters = {name: FILTERS[name] for name in _KNOWN_FILTERS}
     environment.filters |= {"replace": _replace, "tojson": lambda value: dump(value).decode("utf-8")}
