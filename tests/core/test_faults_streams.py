@@ -172,8 +172,9 @@ def test_a_body_ends_behind_so_many_events(kind, step, verb, chunks, after):
     lab = Lab(f"{kind}:after={after}")
     steps = lab.steps(chunks)
     assert sent(steps) == b"".join(FIVE[:after])
-    assert ending(steps) == step(f"the body {verb} behind {after} events")
-    assert lab.notes == [(1, kind, f"the body {verb} behind {after} events")]
+    events = "1 event" if after == 1 else f"{after} events"
+    assert ending(steps) == step(f"the body {verb} behind {events}")
+    assert lab.notes == [(1, kind, f"the body {verb} behind {events}")]
 
 
 def test_a_body_with_fewer_events_ends_in_good_order():
@@ -187,7 +188,7 @@ def test_a_body_with_fewer_events_ends_in_good_order():
 def test_a_body_ends_behind_so_many_bytes(streams, after):
     steps = Lab(f"cut:after_bytes={after}").steps(FIVE, is_event_stream=streams)
     assert sent(steps) == STREAM[:after]
-    assert ending(steps) == Cut(f"the body is cut off behind {after} bytes")
+    assert ending(steps) == Cut(f"the body is cut off behind {after} byte{'' if after == 1 else 's'}")
 
 
 def test_behind_the_end_nothing_is_sent_or_counted():

@@ -33,19 +33,20 @@ class Break:
             self._bytes += len(piece.raw)
             if len(piece.raw) < left:
                 return (piece,)
-            return Piece(piece.raw[:left], piece.body), self._over(f"{self._after_bytes} bytes")
+            return Piece(piece.raw[:left], piece.body), self._over(self._after_bytes, "byte")
         if not piece.is_event:
             return (piece,)
         if self._after == 0:
-            return (self._over("0 events"),)
+            return (self._over(0, "event"),)
         self._events += 1
-        return (piece, self._over(f"{self._after} events")) if self._events == self._after else (piece,)
+        return (piece, self._over(self._events, "event")) if self._events == self._after else (piece,)
 
     def end(self) -> Iterable[Item]:
         return ()
 
-    def _over(self, behind: str) -> CutOff | StallFor:
-        text = f"the body {'stalls' if self._stalls else 'is cut off'} behind {behind}"
+    def _over(self, count: int, unit: str) -> CutOff | StallFor:
+        verb = "stalls" if self._stalls else "is cut off"
+        text = f"the body {verb} behind {count:,} {unit}{'' if count == 1 else 's'}"
         self._tell(text)
         return StallFor(text) if self._stalls else CutOff(text)
 

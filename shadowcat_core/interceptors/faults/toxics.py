@@ -143,7 +143,7 @@ class Oversize(EventToxic):
     """An event's data grow to `bytes` by blanks behind the JSON text, which means the same."""
 
     kind = "oversize"
-    bytes: Annotated[int, Field(ge=1, le=MAX_OVERSIZE_EVENT_BYTES)] = MiB
+    bytes: Annotated[int, Field(ge=1, le=MAX_OVERSIZE_EVENT_BYTES)] = 2 * MiB
 
 
 class BodyToxic(ExchangeToxic):
