@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shadowcat_core.dedup import DedupWindow
 from shadowcat_core.errors import MessageTooLarge
-from shadowcat_core.framing import LineFraming, SseFraming
+from shadowcat_core.framing import BodyFraming, LineFraming, SseFraming
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.mcp import Direction, Transport
 from shadowcat_core.messages import MessageContext
@@ -113,3 +113,60 @@ def test_many_short_lines_in_one_chunk_may_be_longer_than_the_limit_together():
     batch = framing.read(b'{"a":1}\n' * 10 + b"rest", 0)
     assert batch is not None
     assert framing.close() == b"rest"
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    "body", [b'{"jsonrpc":"2.0","id":7,"result":{}}', b'[{"jsonrpc":"2.0","id":7,"result":{}}]\n', b" {not json"]
+)
+def test_a_body_is_one_frame_when_it_is_over(step, body):
+    framing = BodyFraming(CONTEXT)
+    assert read_in_steps(framing, body, step) == []
+    assert framing.held_bytes == len(body)
+    assert framing.frames == 0
+    batch = framing.finish(5)
+    assert batch.emit() == body
+    assert batch.at_ns == 5
+    assert [message.id for message in batch] == [None if b"not" in body else 7]
+    assert framing.frames == 1
+    assert framing.close() == b""
+    assert framing.held_bytes == 0
+
+
+def test_a_blank_body_has_no_message_and_keeps_its_bytes():
+    framing = BodyFraming(CONTEXT)
+    framing.read(b" \n", 0)
+    batch = framing.finish(0)
+    assert list(batch) == []
+    assert batch.emit() == b" \n"
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_a_body_over_the_limit_is_refused_before_anything_is_taken(step):
+    framing = BodyFraming(CONTEXT, max_body_bytes=100)
+    body = bytes(range(100))
+    taken = 100 // step * step
+    assert read_in_steps(framing, body[:taken], step) == []
+    with pytest.raises(MessageTooLarge) as refusal:
+        framing.read(b"x" * (101 - taken), 0)
+    assert refusal.value.limit == 100 < refusal.value.size
+    assert framing.close() == body[:taken]
+
+
+def test_the_end_completes_a_line_but_no_event():
+    lines, events = LineFraming(CONTEXT), SseFraming(CONTEXT)
+    assert lines.read(b'{"jsonrpc":"2.0","method":"a"}', 0) is None
+    assert events.read(b'data: {"jsonrpc":"2.0","method":"a"}', 0) is None
+    batch = lines.finish(9)
+    assert [(message.method, message.at_ns) for message in batch] == [("a", 9)]
+    assert lines.close() == b""
+    assert lines.finish(9) is None
+    assert events.finish(9) is None
+    assert events.close() == b'data: {"jsonrpc":"2.0","method":"a"}'
+
+
+@pytest.mark.parametrize("make", [LineFraming, SseFraming])
+def test_the_end_completes_nothing_when_nothing_is_held(make):
+    framing = make(CONTEXT)
+    assert framing.finish(0) is None
+    assert framing.close() == b""

@@ -119,3 +119,28 @@ def test_labels_hold_nothing_that_cannot_be_shown_or_stored():
     shown = labels(exchange)
     assert shown["mcp.method"] == "tools/call"
     assert all(text.isprintable() and text.encode() for text in shown.values())
+
+
+def test_a_line_says_what_interceptors_did_and_how_often():
+    exchange = exchange_of(CALL, ERROR)
+    exchange.deeds = {"blocked by no-deletes": 1, "audit: changed by scrub": 3}
+    assert summary(exchange, now_ns=50 * MS) == (
+        "tools/call echo → ✗ error -32602 no such tool · 42 ms · blocked by no-deletes · audit: changed by scrub ×3"
+    )
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_line_begins_with_what_is_held(ended):
+    exchange = exchange_of(CALL, ended=ended)
+    exchange.held = "tools/call echo"
+    said = summary(exchange, now_ns=50 * MS)
+    assert said.startswith("⏸ held: tools/call echo · tools/call echo ")
+    exchange.held = None
+    assert "held" not in summary(exchange, now_ns=50 * MS)
+
+
+def test_what_interceptors_are_called_does_not_steer_who_reads_the_line():
+    exchange = exchange_of(CALL, OK)
+    exchange.deeds = {"blocked by \x1b[2J": 1}
+    exchange.held = "tools/call \r\n"
+    assert summary(exchange, now_ns=50 * MS).isprintable()

@@ -54,6 +54,10 @@ RECORDS = [
     pytest.param(End(at(5), 1, "reset", "connection reset by peer"), id="end"),
     pytest.param(Verdict(at(6), 1, "rules", "block", "denied", b"\xff", None), id="verdict-without-result"),
     pytest.param(Verdict(at(6), 1, "rules", "modify", "", b"", b"x"), id="verdict-empty-is-not-none"),
+    pytest.param(
+        Verdict(at(6), 1, "rules", "mock", "no", b"{}", None, b'{"id":1}', "audit", "c2s"), id="verdict-with-everything"
+    ),
+    pytest.param(Verdict(at(6), 1, "rules", "block", reply=b"\xff"), id="verdict-reply-not-utf8"),
     pytest.param(Note(at(7), None, "started", {"a": [1, None, 1.5]}), id="note"),
     pytest.param(Gap(at(8), 12, 3400, "the queue was full", [1, 2]), id="gap"),
     pytest.param(Unknown(at(9), "weather", {"exchange": 1, "sky": "blue"}), id="unknown-kind"),
@@ -124,9 +128,19 @@ def test_unknown_fields_are_ignored():
     assert back(line) == [End(at(1), 2, "eof")]
 
 
+def test_a_verdict_of_an_older_tape_was_carried_out_and_has_no_reply():
+    line = (
+        b'{"kind":"verdict","t":6,"exchange":1,"interceptor":"r","action":"block","reason":"","original_text":"{}"}\n'
+    )
+    assert back(line) == [Verdict(at(6), 1, "r", "block", "", b"{}", None, None, "enforce", None)]
+
+
 def test_a_header_may_carry_unknown_fields():
     fields = json.loads(encode_header(HEADER)) | {"mood": "fine"}
     assert decode_header(json.dumps(fields).encode()) == HEADER
+
+
+VERDICT = b'{"kind":"verdict","t":6,"exchange":1,"interceptor":"r","action":"block","reason":"",%s}'
 
 
 @pytest.mark.parametrize(
@@ -143,6 +157,10 @@ def test_a_header_may_carry_unknown_fields():
         (b'{"kind":"end","t":1,"how":"eof","text":""}', "`exchange`"),
         (b'{"kind":"end","t":1,"exchange":1,"how":7,"text":""}', "`how`"),
         (b'{"kind":"chunk","t":1,"exchange":1,"dir":"up","text":""}', "`dir`"),
+        (VERDICT % b'"mode":7', "`mode`"),
+        (VERDICT % b'"dir":"up"', "`dir`"),
+        (VERDICT % b'"reply_text":1', "one string"),
+        (VERDICT % b'"reply_base64":"!"', "not base64"),
         (b'{"kind":"chunk","t":1,"exchange":1,"dir":"s2c"}', "neither"),
         (b'{"kind":"chunk","t":1,"exchange":1,"dir":"s2c","text":"a","base64":"YQ=="}', "one string"),
         (b'{"kind":"chunk","t":1,"exchange":1,"dir":"s2c","text":7}', "one string"),
@@ -189,6 +207,7 @@ def test_held_bytes_count_bodies_heads_and_the_record_itself():
     assert held_bytes(Chunk(0, 1, "s2c", b"1234")) == RECORD_OVERHEAD_BYTES + 4
     assert held_bytes(Response(0, 1, 200, "OK", [("ab", "cde")])) == RECORD_OVERHEAD_BYTES + HEADER_BYTES
     assert payload_bytes(Verdict(0, 1, "r", "modify", "", b"12", b"345")) == 5
+    assert payload_bytes(Verdict(0, 1, "r", "block", "", b"12", None, b"345678")) == 8
     assert payload_bytes(Verdict(0, 1, "r", "block")) == 0
 
 
@@ -208,7 +227,17 @@ any_record = st.one_of(
     st.builds(Request, times, exchanges, bodies),
     st.builds(Response, times, exchanges, st.integers(100, 599), texts, headers),
     st.builds(End, times, exchanges, texts, texts),
-    st.builds(Verdict, times, exchanges, texts, texts, texts, st.none() | bodies, st.none() | bodies),
+    st.builds(
+        Verdict,
+        times,
+        exchanges,
+        texts,
+        texts,
+        texts,
+        *[st.none() | bodies] * 3,
+        texts,
+        st.sampled_from([None, "c2s", "s2c"]),
+    ),
     st.builds(Note, times, st.none() | exchanges, texts, values),
     st.builds(Gap, times, counts, counts, texts, st.lists(exchanges)),
     st.builds(Open, times, exchanges, texts, texts, texts, texts, headers, texts, maybe_text, maybe_text, maybe_text),

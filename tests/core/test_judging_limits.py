@@ -1,0 +1,199 @@
+"""What cannot be judged passes or ends the stream, as the interceptors say; who is added in mid stream judges on."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from shadowcat_core.content_coding import decoder_for
+from shadowcat_core.interceptors import Continue
+from shadowcat_core.mcp import Direction
+from tests.core.interception import Says, in_virtual_time, pipeline_of
+from tests.core.judged_stream import event, said, steered, wire
+
+# What cannot be judged.
+
+HUGE = b"data: " + b"x" * 500
+
+
+@pytest.mark.parametrize("cut", [1, 64, 10_000])
+def test_a_frame_over_the_limit_passes_with_all_that_follows_when_everybody_fails_open(cut):
+    async def scenario():
+        shown = Says(lambda _: Continue())
+        stream = wire(pipeline_of(shown, fail="open"), max_event_bytes=300)
+        whole = event(1) + HUGE + b"\n\n" + event(2)
+        await stream.take(*(whole[at : at + cut] for at in range(0, len(whole), cut)))
+        await stream.end()
+        assert stream.cut is None
+        assert stream.body == b"".join(stream.passed) == whole
+        assert len(stream.failures) == 1
+        assert stream.tap.metrics.unwatched_bytes > 500
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("cut", [1, 64])
+def test_a_frame_over_the_limit_ends_the_stream_when_somebody_fails_closed(cut):
+    async def scenario():
+        pipeline = pipeline_of(Says(lambda _: Continue()), fail="open")
+        pipeline.add(Says(lambda _: Continue()), fail="closed", name="strict")
+        stream = wire(pipeline, max_event_bytes=300)
+        whole = event(1) + HUGE
+        await stream.take(*(whole[at : at + cut] for at in range(0, len(whole), cut)))
+        assert stream.cut is not None
+        assert "limit of 300 bytes" in stream.cut
+        assert "no interceptor can judge it" in stream.cut
+        assert stream.body == event(1)
+
+    in_virtual_time(scenario())
+
+
+def test_a_stream_whose_coding_is_broken_is_cut():
+    async def scenario():
+        coded = gzip.compress(event(1))
+        stream = wire(
+            pipeline_of(Says(lambda _: Continue()), fail="open"), decoder=decoder_for("gzip"), passes_decoded=True
+        )
+        await stream.take(coded, b"this is no gzip")
+        assert stream.body == event(1)
+        assert stream.cut is not None
+        assert len(stream.failures) == 1
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("cut", [1, 5, 10_000])
+def test_a_coded_stream_is_judged_and_passes_without_its_coding(cut):
+    async def scenario():
+        coded = gzip.compress(event(1) + event(2, block=1) + event(3))
+        stream = wire(pipeline_of(Says(steered)), decoder=decoder_for("gzip"), passes_decoded=True)
+        await stream.take(*(coded[at : at + cut] for at in range(0, len(coded), cut)))
+        await stream.end()
+        assert stream.body == event(1) + event(3)
+        assert b"".join(stream.came) == coded
+        assert b"".join(stream.passed) == stream.body
+
+    in_virtual_time(scenario())
+
+
+class BrokenPipeline:
+    """A pipeline with a fault of its own."""
+
+    active = frozenset({Direction.SERVER_TO_CLIENT})
+
+    def __init__(self, *, closed, later):
+        self.closed, self.later = closed, later
+
+    def fails_closed(self, _direction):
+        return self.closed
+
+    def run(self, batch, release=None):
+        batch.drop(0)
+        if not self.later:
+            raise LookupError("ours")
+        return asyncio.ensure_future(self.fail())
+
+    async def fail(self):
+        await asyncio.sleep(1)
+        raise LookupError("ours")
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_pipeline_that_fails_lets_the_original_pass_only_when_nobody_fails_closed(closed, later):
+    async def scenario():
+        stream = wire(BrokenPipeline(closed=closed, later=later))
+        await stream.take(event(1), event(2))
+        await stream.end()
+        assert stream.body == (b"" if closed else event(1) + event(2))
+        assert [str(failure) for failure in stream.failures] == ["ours", "ours"]
+
+    in_virtual_time(scenario())
+
+
+# Interceptors that come and go while the stream runs.
+
+
+def test_an_interceptor_that_is_added_judges_from_the_next_chunk_on():
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline)
+        assert stream.tap.passes_first()
+        await stream.take(event(1, block=1))
+        stage = pipeline.add(Says(steered))
+        assert not stream.tap.passes_first()
+        await stream.take(event(2, block=1) + event(3))
+        pipeline.remove(stage)
+        await stream.take(event(4, block=1))
+        await stream.end()
+        assert said(stream.body) == ["1", "3", "4"]
+        assert stream.shown == ["notifications/1", "notifications/3", "notifications/4"]
+        assert b"".join(stream.passed) == stream.body
+
+    in_virtual_time(scenario())
+
+
+def test_an_interceptor_of_the_other_direction_changes_nothing():
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered, direction=Direction.CLIENT_TO_SERVER)))
+        assert stream.tap.passes_first()
+        await stream.take(event(1, block=1))
+        assert said(stream.body) == ["1"]
+
+    in_virtual_time(scenario())
+
+
+def test_an_interceptor_that_is_added_while_a_frame_has_passed_in_half_waits_for_its_end():
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline)
+        await stream.take(event(1, block=1)[:20])
+        pipeline.add(Says(steered))
+        assert stream.tap.passes_first()
+        await stream.take(event(1, block=1)[20:])
+        assert not stream.tap.passes_first()
+        await stream.take(event(2, block=1) + event(3))
+        await stream.end()
+        assert said(stream.body) == ["1", "3"]
+
+    in_virtual_time(scenario())
+
+
+def test_an_interceptor_that_is_added_on_a_coded_stream_only_watches():
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline, decoder=decoder_for("gzip"))
+        pipeline.add(Says(steered))
+        coded = gzip.compress(event(1, block=1))
+        await stream.take(coded)
+        await stream.end()
+        assert stream.body == coded
+        assert stream.shown == ["notifications/1"]
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("cut", [1, 30, 10_000])
+def test_a_stream_that_says_first_where_to_post_is_judged_from_its_second_event_on(cut):
+    async def scenario():
+        seen = Says(steered)
+        endpoint = b"event: endpoint\ndata: /messages?session_id=1\n\n"
+        stream = wire()
+        stream.tap.intercept(pipeline_of(seen), skips_first=True)
+        whole = b": hello\n\n" + endpoint + event(1, block=1) + event(2, hold_s=1)
+        await stream.take(*(whole[at : at + cut] for at in range(0, len(whole), cut)))
+        await stream.end()
+        assert stream.body == b": hello\n\n" + endpoint + event(2, hold_s=1)
+        assert len(seen.shown) == 2
+
+    in_virtual_time(scenario())
+
+
+def test_a_first_event_that_is_alone_in_its_chunk_passes_at_once_with_what_stands_before_it():
+    async def scenario():
+        stream = wire()
+        stream.tap.intercept(pipeline_of(Says(steered)), skips_first=True)
+        await stream.take(event("first", block=1), event(1, block=1), event(2))
+        assert said(stream.body) == ["first", "2"]
+
+    in_virtual_time(scenario())

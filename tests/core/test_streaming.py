@@ -1,0 +1,207 @@
+"""Which responses stream, how they are read, and what becomes of those that nobody can judge."""
+
+import gzip
+import json
+
+import pytest
+
+from shadowcat_core.exchange import Exchange
+from shadowcat_core.interceptors import BatchPolicy, Block, Continue
+from shadowcat_core.limits import MAX_HELD_BODY_BYTES
+from shadowcat_core.mcp import Direction, Era, HeaderFields, Recognition, RecognitionKind
+from shadowcat_core.outlet import Cut, Refusal
+from shadowcat_core.streaming import Judges, is_judged, make_tap, may_be_message, must_stream
+from tests.core.interception import Says, in_virtual_time, pipeline_of
+from tests.core.judged_stream import clock_ns, event, said, steered
+
+SSE, JSON = "text/event-stream; charset=utf-8", "application/json"
+CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}'
+LISTEN = b'{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen"}'
+
+
+def exchange_of(body=CALL, kind=RecognitionKind.MESSAGES):
+    return Exchange(1, "flow", Recognition(kind, "", Era.MODERN), body)
+
+
+def head(**fields):
+    return HeaderFields([(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()])
+
+
+def judges_of(*interceptors, policy=None, **settings):
+    replies = []
+    return Judges(pipeline_of(*interceptors, **settings), replies.extend, policy)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "fields", "streams"),
+    [
+        (exchange_of(), head(content_type=SSE, content_length="5"), True),
+        (exchange_of(), head(content_type=JSON, content_length="5"), False),
+        (exchange_of(), head(content_type=JSON, content_length=str(MAX_HELD_BODY_BYTES)), False),
+        (exchange_of(), head(content_type=JSON, content_length=str(MAX_HELD_BODY_BYTES + 1)), True),
+        (exchange_of(), head(content_type=JSON), True),
+        (exchange_of(), head(content_type=JSON, content_length="many"), True),
+        (exchange_of(LISTEN), head(content_type=JSON, content_length="5"), True),
+    ],
+)
+def test_a_response_streams_unless_it_is_short_and_says_so(exchange, fields, streams):
+    assert must_stream(exchange, fields) is streams
+
+
+def test_a_response_with_an_outlet_streams_however_short():
+    exchange = exchange_of()
+    exchange.outlet = Refusal("no")
+    assert must_stream(exchange, head(content_type=JSON, content_length="5"))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "may"), [(None, True), ("", True), (JSON, True), ("text/html", False), ("image/png", False)]
+)
+def test_a_page_is_no_message(content_type, may):
+    assert may_be_message(content_type) is may
+
+
+@pytest.mark.parametrize(
+    ("kind", "judged"),
+    [(RecognitionKind.MESSAGES, True), (RecognitionKind.STREAM, True), (RecognitionKind.MAYBE_STREAM, False)],
+)
+def test_only_what_is_known_to_be_mcp_is_judged(kind, judged):
+    assert is_judged(exchange_of(kind=kind)) is judged
+
+
+async def through(exchange, fields, body, judges, cut=10_000):
+    """What goes to the client, and what failed; the cut's reason in place of bytes when the stream was cut."""
+    failures = []
+    tap = make_tap(exchange, fields, clock_ns=clock_ns, on_failure=failures.append, judges=judges)
+    sent = []
+    for at in range(0, len(body), cut):
+        passed = tap.take(body[at : at + cut])
+        steps = tap.outlet.send(passed) if tap.outlet is not None else [passed]
+        for step in steps:
+            if isinstance(step, Cut):
+                return step.reason, failures
+            sent.append(step)
+    sent += tap.end()
+    return b"".join(sent), failures
+
+
+BLOCKED = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -31010, "message": "no"}})
+
+
+@pytest.mark.parametrize("cut", [1, 20, 10_000])
+@pytest.mark.parametrize("coding", [None, "gzip", "GZIP", "identity"])
+def test_events_are_judged_and_pass_without_their_coding(cut, coding):
+    async def scenario():
+        body = event(1) + event(2, block=1) + event(3)
+        fields = head(content_type=SSE) if coding is None else head(content_type=SSE, content_encoding=coding)
+        coded = gzip.compress(body) if coding in ("gzip", "GZIP") else body
+        sent, failures = await through(exchange_of(), fields, coded, judges_of(Says(steered)), cut)
+        assert said(sent) == ["1", "3"]
+        assert failures == []
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("fields", [head(content_type=JSON), head(), head(content_type=JSON, content_encoding="gzip")])
+def test_a_body_of_unknown_length_is_judged_as_one(fields):
+    async def scenario():
+        body = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+        coded = gzip.compress(body) if fields.get("content-encoding") else body
+        sent, failures = await through(exchange_of(), fields, coded, judges_of(Says(lambda _: Block("no"))), cut=7)
+        assert json.loads(sent) == json.loads(BLOCKED)
+        assert failures == []
+
+    in_virtual_time(scenario())
+
+
+def test_the_lines_that_answer_a_subscription_are_judged_one_by_one():
+    async def scenario():
+        lines = b'{"jsonrpc":"2.0","method":"a"}\n{"jsonrpc":"2.0","method":"b"}\n'
+        judges = judges_of(Says(lambda message: Block("no") if message.method == "a" else Continue()))
+        sent, _ = await through(exchange_of(LISTEN), head(content_type="application/x-ndjson"), lines, judges)
+        assert sent == lines.splitlines(keepends=True)[1]
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("fields", [head(content_type="text/html"), head(content_type="image/png")])
+def test_what_is_no_message_passes_as_it_is(fields):
+    async def scenario():
+        seen = Says(lambda _: Block("no"))
+        sent, failures = await through(exchange_of(), fields, b"<html>", judges_of(seen))
+        assert (sent, failures, seen.shown) == (b"<html>", [], [])
+
+    in_virtual_time(scenario())
+
+
+def test_a_body_in_an_unknown_coding_passes_when_everybody_fails_open():
+    async def scenario():
+        fields = head(content_type=SSE, content_encoding="own")
+        sent, failures = await through(exchange_of(), fields, b"\1\2\3", judges_of(Says(steered), fail="open"))
+        assert sent == b"\1\2\3"
+        assert len(failures) == 1
+
+    in_virtual_time(scenario())
+
+
+def test_a_body_in_an_unknown_coding_is_refused_when_somebody_fails_closed():
+    async def scenario():
+        fields = head(content_type=SSE, content_encoding="own")
+        sent, _ = await through(exchange_of(), fields, b"\1\2\3", judges_of(Says(steered), fail="closed"))
+        assert "own" in sent
+        assert "no interceptor can judge" in sent
+
+    in_virtual_time(scenario())
+
+
+def test_a_stream_of_somebody_elses_is_not_judged_until_it_is_known_to_be_mcp():
+    async def scenario():
+        exchange = exchange_of(b"", RecognitionKind.MAYBE_STREAM)
+        body = event(1, block=1)
+        sent, _ = await through(exchange, head(content_type=SSE), body, judges_of(Says(steered)))
+        assert sent == body
+
+    in_virtual_time(scenario())
+
+
+def test_whether_to_decide_is_asked_when_the_head_is_here():
+    judges = judges_of()
+    assert not judges.decide_now
+    judges.pipeline.add(Says(steered, direction=Direction.CLIENT_TO_SERVER))
+    assert not judges.decide_now
+    judges.pipeline.add(Says(steered), name="both")
+    assert judges.decide_now
+
+
+def test_the_policy_for_larger_batches_reaches_the_stream():
+    async def scenario():
+        tap = make_tap(
+            exchange_of(),
+            head(content_type=SSE),
+            clock_ns=clock_ns,
+            on_failure=lambda _exc: None,
+            judges=judges_of(Says(steered), policy=BatchPolicy(max_delay_ms=5)),
+        )
+        assert tap.take(event(1)) == b""
+        assert tap.due_ns is not None
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("judges", [None, judges_of()], ids=["nobody", "no-interceptors"])
+def test_without_interceptors_everything_passes_as_it_came(judges):
+    async def scenario():
+        coded = gzip.compress(event(1, block=1))
+        sent, failures = await through(
+            exchange_of(), head(content_type=SSE, content_encoding="gzip"), coded, judges, cut=3
+        )
+        assert sent == coded
+        assert failures == []
+
+    in_virtual_time(scenario())
+
+
+def test_a_refusal_sends_nothing_and_ends_without_a_step():
+    refusal = Refusal("why")
+    assert list(refusal.send(b"x")) == [Cut("why")]
+    assert list(refusal.end()) == []
