@@ -28,7 +28,7 @@ from shadowcat_core.interceptors import (
 )
 from shadowcat_core.jsonrpc import ErrorCode, Kind, error_response
 from shadowcat_core.mcp import Direction
-from shadowcat_core.messages import Message, MessageBatch
+from shadowcat_core.messages import Act, Message, MessageBatch
 from shadowcat_core.mirroring import HeaderMirror
 from shadowcat_core.streaming import Judges, is_judged, may_be_message
 from shadowcat_core.waiting import until_done
@@ -213,6 +213,8 @@ class Interception:
             body = batch.emit()
             exchange.came = response.raw_content
             self._answer_server(exchange, flow, batch.replies)
+            if not body and any(change.act is Act.BLOCK for change in batch.changes):
+                body = self._errors(exchange, "the answer was blocked")  # it had no id, but who waits has one
             _set_body(response, body)
             if not body:
                 response.status_code = 202
@@ -238,10 +240,12 @@ class Interception:
 
     def _refuse(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         text = "the response is in a content coding that nobody here knows, so no interceptor can judge it"
-        bodies = [error_response(message.id, ErrorCode.INTERCEPTOR_FAILED, text) for message in exchange.requests]
         exchange.came = flow.response.raw_content if flow.response is not None else None
-        flow.response = http.Response.make(200, _joined(bodies), {"content-type": "application/json"})
+        flow.response = http.Response.make(200, self._errors(exchange, text), {"content-type": "application/json"})
         logger.warning("shadowcat: exchange %d: %s", exchange.number, text)
+
+    def _errors(self, exchange: Exchange, text: str) -> bytes:
+        return _joined([error_response(asked.id, ErrorCode.INTERCEPTOR_FAILED, text) for asked in exchange.requests])
 
     def _answer_server(self, exchange: Exchange, flow: http.HTTPFlow, replies: Sequence[Message]) -> None:
         for reply in replies:
@@ -275,6 +279,9 @@ class _SchemaWatcher:
 
 
 def _joined(bodies: Sequence[bytes]) -> bytes:
+    """Join messages to one body: alone as it is, several as an array, none as nothing."""
+    if not bodies:
+        return b""
     return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
 
 

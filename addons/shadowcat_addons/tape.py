@@ -79,6 +79,8 @@ class Tape:
         for name in ("buffer_records", "flush_ms", "queue_mb"):
             if getattr(ctx.options, f"shadowcat_tape_{name}") < 1:
                 raise exceptions.OptionsError(f"shadowcat_tape_{name} must be at least 1")
+        if ctx.options.shadowcat_tape_mode not in MODES:  # mitmproxy's `choices` do not hold what is set at run time
+            raise exceptions.OptionsError(f"shadowcat_tape_mode must be one of {', '.join(MODES)}")
         settings = tuple(str(getattr(ctx.options, name)) for name in OPTIONS)
         if settings != self._settings:  # mitmproxy also calls for options that were set to what they were
             self._settings = settings

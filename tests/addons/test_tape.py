@@ -150,6 +150,11 @@ async def test_values_that_make_no_sense_are_refused(proxy, option):
         proxy.context.configure(proxy.suite.tape, **{f"shadowcat_tape_{option}": 0})
 
 
+async def test_a_mode_that_is_none_is_refused(proxy):
+    with pytest.raises(exceptions.OptionsError, match="shadowcat_tape_mode must be one of zero-latency, standard"):
+        proxy.context.configure(proxy.suite.tape, shadowcat_tape_mode="sloppy")
+
+
 async def test_a_directory_that_cannot_be_made_is_said(proxy, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(exceptions.OptionsError, match="shadowcat_tape: cannot record in"):

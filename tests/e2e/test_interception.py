@@ -172,6 +172,15 @@ async def test_an_answer_in_one_piece_is_held_too(origin: Origin, proxy: Proxy):
             assert await response.rest() == body
 
 
+async def test_an_answer_that_nobody_can_read_is_answered_for_when_it_is_blocked(origin: Origin, proxy: Proxy):
+    async with connect(proxy.port) as client:
+        await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        exchange = await origin.exchange()
+        await exchange.answer(b'{"jsonrpc":"2.0","id":1,"result":NaN')
+        reply = json.loads(await (await client.response()).rest())
+        assert (reply["id"], reply["error"]["code"]) == (1, FAILED)
+
+
 async def test_the_headers_of_an_edited_request_follow_its_body(origin: Origin, proxy: Proxy):
     body = json.loads(wire.tool_call("echo"))
     body["params"]["retarget"] = "other"
