@@ -20,7 +20,7 @@ from shadowcat_core.interceptors.scheduling import Running, Scheduler
 from shadowcat_core.interceptors.stage import Finish, Stage
 from shadowcat_core.jsonrpc import Kind, classify
 from shadowcat_core.mcp import Direction
-from shadowcat_core.messages import MessageBatch, proves_method
+from shadowcat_core.messages import MessageBatch, burst_hints, proves_method, proves_methods
 from shadowcat_core.sse import FrameBatch
 
 type Judge = Callable[[MessageBatch, bool], Finish | None]
@@ -71,6 +71,13 @@ class Route:
             return batch.lacks(self.methods, self.kinds)
         return not batch.where(self.methods) and not batch.where(None, self.kinds)
 
+    def lets_pass(self, frames: FrameBatch) -> bool:
+        """True when the bytes of a burst tell that it holds nothing for anybody."""
+        hints = burst_hints(frames)
+        if hints is None or not self.methods.isdisjoint(hints.methods) or not self.kinds.isdisjoint(hints.kinds):
+            return False
+        return not self.exact or proves_methods(hints.named, frames.buffer)
+
 
 _NOBODY: Final = Route()
 
@@ -97,6 +104,7 @@ class Pipeline:
         self._stages: tuple[Stage, ...] = ()
         self._audits: dict[Stage, Audit] = {}
         self._routes = dict.fromkeys(Direction, _NOBODY)
+        self._bursts_pass = True  # the last one did; where they do not, none is looked at before its batch is made
         self.active: frozenset[Direction] = frozenset()
         """The directions in which there is an interceptor."""
 
@@ -172,7 +180,7 @@ class Pipeline:
     def passes(self, frames: FrameBatch, direction: Direction) -> bool:
         """True when no interceptor cares for a chunk, so that it may pass without a batch being made of it.
 
-        Looks at chunks of one message, as servers write them; any other takes a batch to tell.
+        False does not say that somebody does. What may pass are the frames: bytes behind them are held by the parser.
         """
         route = self._routes[direction]
         if not route.judges:
@@ -181,7 +189,8 @@ class Pipeline:
             return False
         buffer, records = frames.buffer, frames.records
         if len(records) != 1:
-            return False
+            self._bursts_pass = self._bursts_pass and route.lets_pass(frames)
+            return self._bursts_pass
         _, _, start, end = records[0]
         hint = classify(buffer, start, end)
         if hint is None or hint.method in route.methods or hint.kind in route.kinds:
@@ -199,7 +208,8 @@ class Pipeline:
         judges, start = route.judges, 0
         if batch.hint is None and not len(batch):
             return None
-        if route.is_quiet(batch):
+        self._bursts_pass = route.is_quiet(batch)
+        if self._bursts_pass:
             start = len(judges)
             for index in route.general:
                 finish = judges[index](batch, False)

@@ -7,7 +7,7 @@ from shadowcat_core.messages.answers import RpcError
 from shadowcat_core.messages.batch import MessageBatch
 from shadowcat_core.messages.edits import Act, Change
 from shadowcat_core.messages.message import Content, Message, MessageContext
-from shadowcat_core.messages.routing import proves_method, sole_hint
+from shadowcat_core.messages.routing import burst_hints, proves_method, proves_methods, sole_hint
 
 __all__ = [
     "Act",
@@ -17,6 +17,8 @@ __all__ = [
     "MessageBatch",
     "MessageContext",
     "RpcError",
+    "burst_hints",
     "proves_method",
+    "proves_methods",
     "sole_hint",
 ]

@@ -7,7 +7,8 @@ Proves nothing about the kind, nor that the message is valid. No I/O.
 
 from typing import Final
 
-from shadowcat_core.jsonrpc import Envelope, classify
+from shadowcat_core.jsonrpc import Envelope, classify, classify_burst
+from shadowcat_core.messages.hints import Hints
 from shadowcat_core.sse import FrameBatch
 
 _BACKSLASH: Final = ord("\\")
@@ -25,6 +26,13 @@ def sole_hint(frames: FrameBatch) -> Envelope | None:
     if len(records) != 1:
         return None
     return classify(frames.buffer, records[0][2], records[0][3])
+
+
+def burst_hints(frames: FrameBatch) -> Hints | None:
+    """The routing hints of all messages of a chunk; None when the bytes of some frame do not tell."""
+    usual, others = classify_burst(frames.buffer, frames.records)
+    known = {index: hint for index, hint in others.items() if hint is not None}
+    return Hints(len(frames.records), usual, known) if len(known) == len(others) else None
 
 
 def proves_method(buffer: bytes, start: int, end: int) -> bool:

@@ -78,6 +78,44 @@ def test_a_chunk_passes_without_a_batch_only_if_nobody_would_be_shown_it(interes
     assert Pipeline(scheduler()).passes(SseParser().feed(b""), Direction.SERVER_TO_CLIENT)
 
 
+def test_a_burst_that_nobody_cares_for_passes_without_a_batch():
+    for interest in (
+        {"methods": {"ping"}},
+        {"methods": {"ping"}, "exact": False},
+        {"kinds": {"error"}, "exact": False},
+    ):
+        pipeline = pipeline_of(Does(print, **interest))
+        for raws in ([NOTE, NOTE], [NOTE, RESULT, CALL, NOTE], [RESULT, RESULT]):
+            frames = SseParser().feed(b"".join(b"data: " + raw + b"\n\n" for raw in raws))
+            assert pipeline.passes(frames, Direction.SERVER_TO_CLIENT), raws
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(("interest", "expected"), DECLARED)
+@given(st.lists(st.sampled_from([b"data: " + raw + b"\n\n" for raw in ALL] + [b": comment\n\n"]), max_size=6))
+def test_a_burst_passes_without_a_batch_only_if_nobody_would_be_shown_any_of_it(interest, expected, exact, parts):
+    says = Says(lambda message: Continue(), exact=exact, **interest)
+    pipeline = pipeline_of(says)
+    frames = SseParser().feed(b"".join(parts))
+    passes = pipeline.passes(frames, Direction.SERVER_TO_CLIENT)
+    pipeline.run(MessageBatch.of_frames(frames, TO_CLIENT))
+    assert not (passes and says.shown)
+
+
+def test_bursts_pass_again_after_some_that_did_not():
+    pipeline = pipeline_of(Does(lambda batch: None, methods={"ping"}))
+    quiet, wanted = (SseParser().feed(b"data: " + NOTE + b"\n\ndata: " + raw + b"\n\n") for raw in (NOTE, PING))
+
+    def passes(frames):
+        if pipeline.passes(frames, Direction.SERVER_TO_CLIENT):
+            return True
+        pipeline.run(MessageBatch.of_frames(frames, TO_CLIENT))
+        return False
+
+    # The first quiet one behind those that were wanted is looked at in its batch.
+    assert [*map(passes, [quiet, wanted, wanted, quiet, quiet])] == [True, False, False, False, True]
+
+
 def test_what_nobody_cares_for_is_not_parsed_and_no_message_is_made_of_it(monkeypatch):
     parsed = []
     original = messages.message.parse
