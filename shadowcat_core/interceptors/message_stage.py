@@ -11,7 +11,7 @@ from shadowcat_core.errors import BadVerdict
 from shadowcat_core.interceptors.protocols import Interceptor
 from shadowcat_core.interceptors.records import Action, Mode, Settings, StageMetrics
 from shadowcat_core.interceptors.reports import Reports
-from shadowcat_core.interceptors.scheduling import Scheduler, Work, advance
+from shadowcat_core.interceptors.scheduling import Scheduler, Suspended, Work
 from shadowcat_core.interceptors.stage import Ahead, Finish, Stage
 from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause
 from shadowcat_core.messages import Message, MessageBatch
@@ -93,7 +93,10 @@ class MessageStage(Stage):
                 try:
                     answer, held = self._intercept(message) if held is None else held[2], None
                     if in_task and isinstance(answer, CoroutineType):
-                        answer = advance(answer)
+                        try:  # `advance`, which is called for every message here
+                            answer = Suspended(answer, answer.send(None))
+                        except StopIteration as done:
+                            answer = done.value
                 except BaseException as exc:  # noqa: BLE001 -- the pipeline's promise: a failure is covered for
                     self.cover(batch, len(batch.changes), (position,), exc)
                     continue

@@ -133,15 +133,15 @@ class Stage(ABC):
         Raises:
             BadVerdict: a message was made into what is none.
         """
-        changes = batch.changes[mark:]
+        changes = batch.changes[mark:] if mark else batch.changes
         if not self.settings.allow_invalid:
             for change in changes:
                 _check(change)
-        for change in changes:
-            action = _ACTIONS[change.act]
-            self.metrics.count(action)
-            if self._reports.wants_verdicts:
-                self.record(action, change.reason, change.before, change.after, change.reply, batch)
+        count, is_recorded = self.metrics.count, self._reports.wants_verdicts
+        for _, act, before, after, reply, reason in changes:
+            count(_ACTIONS[act])
+            if is_recorded:
+                self.record(_ACTIONS[act], reason, before, after, reply, batch)
 
     def fail(self, batch: MessageBatch, mark: int, positions: Sequence[int] | None, error: Exception) -> None:
         """Undo what was edited since `mark`, and cover for the interceptor at some positions, or all it cares for."""
@@ -186,10 +186,8 @@ class Stage(ABC):
 
 def _check(change: Change) -> None:
     """Refuse a message that an interceptor made into something less than it was."""
-    before, after = change.before, change.after
-    if after is None or (change.act is not Act.MODIFY and change.act is not Act.INJECT):
-        return
-    if after.is_json_rpc:
+    _, act, before, after, _, _ = change
+    if after is None or (act is not Act.MODIFY and act is not Act.INJECT) or after.is_json_rpc:
         return
     if before is None:
         raise BadVerdict("no JSON-RPC message")

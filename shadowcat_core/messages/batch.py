@@ -81,7 +81,8 @@ class MessageBatch(Arrived):
         that it is another one.
         """
         if methods is None and kinds is None:
-            return self._everything()
+            found = self._found  # interceptors that declare nothing ask for all of them, one after the other
+            return found[1] if found is not None and found[0] is None else self._everything()
         if exact and methods is not None:
             return [
                 (at, message)
@@ -122,7 +123,7 @@ class MessageBatch(Arrived):
         found = self._found
         if found is None or found[0] is not methods:  # a pipeline asks, and then the interceptor
             positions = self._possible(methods)
-            found = (methods, [(at, self._original(at)) for at in positions] if positions else ())
+            found = (methods, tuple([(at, self._original(at)) for at in positions]) if positions else ())
             self._found = found if isinstance(methods, frozenset) else None
         return found[1]
 
@@ -259,15 +260,12 @@ class MessageBatch(Arrived):
         return self._original(position)
 
     def _everything(self) -> Found:
-        """All messages that are left. Interceptors that declare nothing ask for them one after the other."""
-        if self.hint is not None:
-            return ((0, self._original(0)),)
+        """All messages that are left."""
         if self._edits is not None:
             return self._with_edits(range(len(self._spans)), None)
-        found = self._found
-        if found is None or found[0] is not None:
-            found = self._found = (None, [(at, self._original(at)) for at in range(len(self._spans))])
-        return found[1]
+        found = tuple([(at, self._original(at)) for at in range(len(self._spans))])
+        self._found = (None, found)
+        return found
 
     def _live(self) -> Iterator[int]:
         return iter(range(len(self))) if self._edits is None else self._edits.live()
@@ -293,6 +291,7 @@ class MessageBatch(Arrived):
             self._edits = Edits(len(self), self.hint)
             if self.hint is not None and self._hints is None:
                 self._route()
+            self._found = None
             self.hint = None  # it is the hint of a message that is to be changed
             self.edited = True
         return self._edits

@@ -14,27 +14,20 @@ class Hints:
 
     __slots__ = ("_count", "_others", "_usual", "kinds", "methods", "named")
 
-    kinds: AbstractSet[Kind]
-    methods: AbstractSet[str | None]
-    named: int
-    """How many messages have a method."""
-
     def __init__(self, count: int, usual: Envelope, others: Mapping[int, Envelope]) -> None:
         self._count = count
         self._usual = usual
         self._others = others
-        if not others:
-            self.kinds, self.methods = {usual.kind}, {usual.method}
-            self.named = 0 if usual.method is None else count
-            return
-        different = others.values()
-        self.kinds = {hint.kind for hint in different}
-        self.methods = {hint.method for hint in different}
-        self.named = sum([hint.method is not None for hint in different])
-        if len(others) < count:
-            self.kinds.add(usual.kind)
-            self.methods.add(usual.method)
-            self.named += 0 if usual.method is None else count - len(others)
+        is_there = len(others) < count
+        self.kinds = kinds = {usual.kind} if is_there else set[Kind]()
+        self.methods = methods = {usual.method} if is_there else set[str | None]()
+        self.named = 0 if usual.method is None else count - len(others)
+        """How many messages have a method."""
+        for kind, method, _ in others.values():
+            kinds.add(kind)
+            methods.add(method)
+            if method is not None:
+                self.named += 1
 
     def __getitem__(self, position: int) -> Envelope:
         return self._others.get(position, self._usual)

@@ -63,8 +63,13 @@ class Message:
         at_ns: int = 0,
         event_id: str | None = None,
         fields: bytes | None = None,
+        written: bool = False,
     ) -> None:
-        """Make a message of its JSON text. The id may be left in the `fields`: the rest of the event that had it."""
+        """Make a message of its JSON text.
+
+        The id may be left in the `fields`: the rest of the event that had it. What was `written` here, from a payload,
+        is known to be JSON that names nothing twice.
+        """
         self.raw = raw
         self.context = context
         self.at_ns = at_ns
@@ -72,7 +77,7 @@ class Message:
         self._fields = fields
         self._hint: Envelope | None = None
         self._envelope: Envelope | None = None
-        self._written = False  # here, from a payload
+        self._written = written
 
     def with_payload(self, payload: Json) -> "Message":
         """The same message saying something else.
@@ -80,9 +85,7 @@ class Message:
         Raises:
             InvalidMessage: the payload cannot be written as JSON.
         """
-        message = self.with_raw(dump(payload))
-        message._written = True  # noqa: SLF001 -- a message like this one
-        return message
+        return Message(dump(payload), self.context, self.at_ns, self._event_id, self._fields, True)
 
     def with_raw(self, raw: bytes) -> "Message":
         """The same message with other bytes."""
