@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
@@ -17,7 +18,9 @@ from mitmproxy.utils.asyncio_utils import create_task
 
 from shadowcat_core.errors import RulesError
 from shadowcat_core.interceptors import Pipeline
-from shadowcat_core.interceptors.rules import Hold, RuleSet, load_rules, until_timeout
+
+if TYPE_CHECKING:
+    from shadowcat_core.interceptors.rules import Hold, RuleSet
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class _Watched:
     """A file whose rules are at work. `stamp` is that of the last attempt to load it."""
 
     path: Path
-    rules: RuleSet
+    rules: "RuleSet"
     stamp: Stamp
     name: str = ""
     """How records call its interceptors, and peers are told when they fail: without the path."""
@@ -43,9 +46,9 @@ class Rules:
     """The rules files and their place in the pipeline."""
 
     def __init__(
-        self, pipeline: Pipeline, *, hold: Hold = until_timeout, stamp_of: "Callable[[Path], Stamp] | None" = None
+        self, pipeline: Pipeline, *, hold: "Hold | None" = None, stamp_of: "Callable[[Path], Stamp] | None" = None
     ) -> None:
-        """Make a room without rules. `hold` holds what a rule pauses; `stamp_of` looks at a file."""
+        """Make a room without rules. `hold` holds what a rule pauses, else it waits; `stamp_of` looks at a file."""
         self._pipeline = pipeline
         self._hold = hold
         self._stamp_of = stamp_of or _stamp_of
@@ -136,12 +139,16 @@ class Rules:
                 self._exchange(file, new.rules, new.stamp)
                 logger.info("shadowcat: %s loaded anew: %d rules", file.path, len(new.rules.rules))
 
-    def _opened(self, path: Path, seed: int, previous: RuleSet | None = None) -> _Watched:
+    def _opened(self, path: Path, seed: int, previous: "RuleSet | None" = None) -> _Watched:
+        # Here, as what reads rules takes 0.2 s to import, and most proxies have none.
+        from shadowcat_core.interceptors.rules import RuleSet, load_rules, until_timeout
+
         # The stamp first: what is written after it makes another one, and is seen the next time.
         stamp = self._stamp_of(path)
-        return _Watched(path, RuleSet(load_rules(path), seed=seed, hold=self._hold, previous=previous), stamp)
+        rules = RuleSet(load_rules(path), seed=seed, hold=self._hold or until_timeout, previous=previous)
+        return _Watched(path, rules, stamp)
 
-    def _exchange(self, file: _Watched, rules: RuleSet, stamp: Stamp) -> None:
+    def _exchange(self, file: _Watched, rules: "RuleSet", stamp: Stamp) -> None:
         rules.succeed(file.rules, self._pipeline, file.name)
         file.rules, file.stamp = rules, stamp
 
