@@ -37,7 +37,8 @@ class Faults:
             pipeline: judges messages, and records what toxics do to them.
             on_fault: told of what toxics do beside it, with the exchange's number, the toxic's name, and in words.
         """
-        self._rack = Rack(pipeline, on_fault)
+        self._on_fault = on_fault
+        self._rack = Rack(pipeline, self._note)
         self._settings: tuple[Sequence[str], int] = ([], 0)
         self._from_option: list[str] = []
         self._running: dict[int, tuple[Exchange, http.HTTPFlow]] = {}
@@ -146,6 +147,14 @@ class Faults:
     def ended(self, exchange: Exchange, _flow: http.HTTPFlow) -> None:
         self._running.pop(exchange.number, None)
         self._rack.close(exchange.number)
+
+    def _note(self, exchange_number: int, toxic: str, text: str) -> None:
+        """Say what a toxic did beside the pipeline: on the tape, and in the exchange's comment."""
+        self._on_fault(exchange_number, toxic, text)
+        if exchange_number in self._running:
+            deeds = self._running[exchange_number][0].deeds
+            deed = f"broken by fault:{toxic}"
+            deeds[deed] = deeds.get(deed, 0) + 1
 
     def _reach_running(self) -> None:
         """Give the streams that run without an outlet one, where new toxics have to do with them."""

@@ -29,7 +29,7 @@ MAX_FAULT_LABELS = Limit(
     10_000,
     unit="labels",
     reason="Requests that faults tell apart by what they ask, each with how often it came, so that a repeated one "
-    "draws anew. The oldest is forgotten first and then draws as at its first time.",
+    "draws anew; and as many exchanges with their counts. The oldest is forgotten first and then begins anew.",
 )
 MAX_ENDED_SESSIONS = Limit(
     1_000,

@@ -209,6 +209,16 @@ def test_a_stream_gets_an_outlet_that_breaks_it(room):
     assert room.notes == [(exchange.number, "duplicate", "an event comes twice")]
 
 
+def test_the_comment_of_an_exchange_says_which_toxic_broke_it(room):
+    room.set("duplicate:name=twice")
+    exchange, flow = room.answer(response_of(b"", content_type=STREAM))
+    sent(exchange.outlet, EVENT, EVENT, RESULT)
+    assert exchange.deeds == {"broken by fault:twice": 3}
+    room.faults.ended(exchange, flow)
+    sent(exchange.outlet, RESULT)
+    assert exchange.deeds == {"broken by fault:twice": 3}
+
+
 def test_a_json_body_gets_an_outlet_for_what_concerns_bytes_only(room):
     room.set("duplicate")
     assert room.answer(response_of({}))[0].outlet is None

@@ -234,6 +234,16 @@ def test_the_label_that_was_asked_longest_ago_is_forgotten_first():
     assert [places.open(10, "a").label, places.open(11, "b").label] == ["a#3", "b#1"]
 
 
+def test_the_exchanges_whose_counts_are_kept_are_bounded():
+    places = Places(max_labels=2)
+    first = places.open(1, "a")
+    assert places.open(1, "b") is first
+    places.open(2, "b")
+    places.open(3, "c")
+    assert len(places) == 2
+    assert places.open(1, "a") is not first
+
+
 def test_an_exchange_that_is_over_is_forgotten():
     lab = Lab("drop:from=2,per=exchange")
     assert taken("", [1, 2], lab=lab) == [2]

@@ -39,7 +39,7 @@ class Places:
     """The exchanges that run, labelled by what they ask and how often that was asked before."""
 
     def __init__(self, *, max_labels: int = MAX_FAULT_LABELS) -> None:
-        self._places: dict[int | None, Place] = {}
+        self._places: OrderedDict[int | None, Place] = OrderedDict()
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._max_labels = int(max_labels)
 
@@ -52,9 +52,12 @@ class Places:
         if place is None:
             nth = self._asked.pop(what, 0) + 1
             self._asked[what] = nth
+            place = self._places[exchange_id] = Place(f"{what}#{nth}")
+            # What is judged after its exchange was closed, as its client left, would otherwise stay for ever.
             if len(self._asked) > self._max_labels:
                 self._asked.popitem(last=False)
-            place = self._places[exchange_id] = Place(f"{what}#{nth}")
+            if len(self._places) > self._max_labels:
+                self._places.popitem(last=False)
         return place
 
     def close(self, exchange_id: int | None) -> None:
