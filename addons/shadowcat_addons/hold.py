@@ -20,11 +20,12 @@ from shadowcat_core import sse
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.exchange import Exchange
 from shadowcat_core.filter_words import split_words
-from shadowcat_core.interceptors import Block, Continue, Pipeline, Verdict
+from shadowcat_core.interceptors import Block, Continue, Pause, Pipeline, Verdict
 from shadowcat_core.interceptors.holding import HeldMessage, HeldMessages
 from shadowcat_core.interceptors.holding import Hold as HoldInterceptor
 from shadowcat_core.kept_body import TIMES_KEY
 from shadowcat_core.mcp import Direction, is_event_stream
+from shadowcat_core.messages import Message
 from shadowcat_core.transcript import headline, title
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,10 @@ class Hold:
         self._shown: dict[int, _Shown] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._said_full = False
+
+    def hold(self, message: Message, timeout_s: float | None, on_timeout: Verdict) -> Pause:
+        """Hold a message because somebody else says so, such as a rule that pauses it."""
+        return self._held.hold(message, timeout_s, on_timeout)
 
     def load(self, loader: Loader) -> None:
         loader.add_option(

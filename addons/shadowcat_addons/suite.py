@@ -49,7 +49,6 @@ class Shadowcat:
         )
         pipeline = self.interception.pipeline
         self.addon_hooks = AddonHooks(pipeline)
-        self.rules = Rules(pipeline)
         self.guards = Guards(pipeline)
         self.faults = Faults(pipeline, self.tape.faulted)
         # The tape first: what happens is recorded before anybody acts on it. The hold gives a body back before it is
@@ -57,6 +56,7 @@ class Shadowcat:
         watchers: list[FlowWatcher] = [self.tape]
         self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], is_own)
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
+        self.rules = Rules(pipeline, hold=self.hold.hold)
         watchers += [self.hold, self.live, self.console, self.faults]
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.

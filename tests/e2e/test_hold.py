@@ -47,7 +47,10 @@ class Person:
 
     async def hold(self, words: str, **options: Any) -> None:
         settings = {"shadowcat_hold": words, "shadowcat_hold_timeout_s": 0, "shadowcat_hold_on_timeout": "release"}
-        (await self._client.put("options", json=settings | options)).raise_for_status()
+        await self.sets(**settings | options)
+
+    async def sets(self, **options: Any) -> None:
+        (await self._client.put("options", json=options)).raise_for_status()
 
     async def sees_held(self, text: str) -> dict[str, Any]:
         """The flow that shows as intercepted, once its comment says what is held."""
@@ -314,3 +317,19 @@ async def test_when_its_flow_is_killed_the_stream_of_a_held_event_breaks_off(
             await response.rest()
         assert response.arrivals == []
         await person.sees_nothing_held()
+
+
+async def test_what_a_rule_pauses_waits_for_a_person_too(origin: Origin, proxy: Proxy, person: Person, tmp_path: Path):
+    rules = tmp_path / "ask.yaml"
+    rules.write_text("rules: [{when: {method: tools/call}, do: {pause: {timeout_s: 600, reason: ask}}}]")
+    await person.sets(shadowcat_rules=[str(rules)])
+    async with connect(proxy.port) as client:
+        await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        flow = await person.sees_held("tools/call echo")
+        await person.command("release", await person.number())
+        exchange = await origin.exchange()
+        assert exchange.request.body == wire.CALL
+        await exchange.answer(json.dumps(wire.result(1)).encode())
+        assert (await client.response()).status == 200
+    assert [action for action, _ in await person.verdicts(flow, 2)] == ["pause", "release"]
+    await person.sets(shadowcat_rules=[])
