@@ -32,7 +32,12 @@ class Judges:
 
 
 def must_stream(exchange: Exchange, head: HeaderLookup) -> bool:
-    """Say whether a response has to pass as it comes. What is short enough is held whole, so people can edit it."""
+    """Say whether a response has to pass as it comes. What is short enough is held whole, so people can edit it.
+
+    So is what answers that were given here are to join, whatever its length.
+    """
+    if exchange.owed and not is_event_stream(head.get("content-type")):
+        return False
     if exchange.listens or exchange.outlet is not None or is_event_stream(head.get("content-type")):
         return True
     length = head.get("content-length") or ""
@@ -54,10 +59,10 @@ def make_tap(
 ) -> StreamTap:
     """Make the tap of a response that streams, with the sinks that the exchange has gathered.
 
-    Where `judges` decide now, what passes is without content coding and of another length, so the head must not name
-    either.
+    Where the tap `is_judging` already, what passes is without content coding and of another length, so the head must
+    not name either.
     """
-    decides = judges is not None and judges.decide_now
+    decides = judges is not None and judges.decide_now and is_judged(exchange)
     framing, decoder = _reading_of(exchange, head, on_failure, whole=decides)
     tap = StreamTap(
         framing,
@@ -71,13 +76,13 @@ def make_tap(
         on_replies=_nobody if judges is None else judges.on_replies,
         decoder=decoder,
         passes_decoded=decides and decoder is not None,
-        sinks_first=exchange.sinks_first or (decides and not is_judged(exchange)),
+        sinks_first=exchange.sinks_first or (judges is not None and judges.decide_now and not decides),
     )
     tap.outlet = exchange.outlet
-    coding = head.get("content-encoding")
-    if judges is not None and decides and coding and decoder is None:
-        if judges.pipeline.fails_closed(Direction.SERVER_TO_CLIENT):
-            tap.outlet = Refusal(f"the content coding {coding} is not known, so no interceptor can judge the body")
+    unreadable = decides and framing is None and _has_messages(exchange, head)
+    if unreadable and judges is not None and judges.pipeline.fails_closed(Direction.SERVER_TO_CLIENT):
+        coding = head.get("content-encoding")
+        tap.outlet = Refusal(f"the content coding {coding} is not known, so no interceptor can judge the body")
     return tap
 
 
@@ -107,6 +112,11 @@ def _reading_of(
     if whole and may_be_message(content_type):
         return BodyFraming(context), decoder
     return None, None
+
+
+def _has_messages(exchange: Exchange, head: HeaderLookup) -> bool:
+    content_type = head.get("content-type")
+    return exchange.listens or is_event_stream(content_type) or may_be_message(content_type)
 
 
 def _nobody(_replies: Sequence[Message]) -> None:

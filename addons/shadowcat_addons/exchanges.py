@@ -143,8 +143,10 @@ class Exchanges:
         # Another addon's callable is the user's own doing, and mitmproxy sends an addon's own response whole.
         if callable(response.stream) or response.raw_content is not None:
             return
-        if response.stream or must_stream(exchange, head):
+        if must_stream(exchange, head) or (response.stream and not exchange.owed):
             self._stream(exchange, flow, response, head)
+        else:
+            response.stream = False
 
     def _stream(self, exchange: Exchange, flow: http.HTTPFlow, response: http.Response, head: HeaderFields) -> None:
         judges = None if self._is_own(flow) else self._judge.judges(exchange, flow)
@@ -157,9 +159,10 @@ class Exchanges:
         )
         response.stream = exchange.tap = tap
         tap.keeps_body = ctx.options.store_streamed_bodies
-        if judges is not None and judges.decide_now:  # what passes may have another length, and is not coded
-            for name in ("content-length", "content-encoding"):
-                response.headers.pop(name, None)
+        if tap.is_judging:
+            response.headers.pop("content-encoding", None)
+        if tap.has_framing and judges is not None and judges.decide_now:  # now or when its first event tells
+            response.headers.pop("content-length", None)
         if exchange.owed:
             tap.owe(b"".join([sse.encode(reply.raw, event="message") for reply in exchange.owed]))
             exchange.owed = []

@@ -109,6 +109,11 @@ class StreamTap:
         sent = b"".join([self._at_once(passed) for passed in ([self.take(chunk)] if chunk else self.end())])
         return [sent] if sent else []
 
+    @property
+    def is_judging(self) -> bool:
+        """True when what passes may be another than what came, as interceptors decide about it."""
+        return self._judging is not None
+
     def passes_first(self) -> bool:
         """True when the next chunk may be sent before it is looked at (`watch`), as nobody decides about it."""
         return not (self._sinks_first or self.outlet is not None or self._judges())

@@ -48,6 +48,13 @@ def test_a_response_streams_unless_it_is_short_and_says_so(exchange, fields, str
     assert must_stream(exchange, fields) is streams
 
 
+@pytest.mark.parametrize(("content_type", "streams"), [(JSON, False), ("text/html", False), (SSE, True)])
+def test_a_body_that_answers_given_here_are_to_join_is_held_whole(content_type, streams):
+    exchange = exchange_of()
+    exchange.owed = list(exchange.asked)
+    assert must_stream(exchange, head(content_type=content_type)) is streams
+
+
 def test_a_response_with_an_outlet_streams_however_short():
     exchange = exchange_of()
     exchange.outlet = Refusal("no")
@@ -124,7 +131,15 @@ def test_the_lines_that_answer_a_subscription_are_judged_one_by_one():
     in_virtual_time(scenario())
 
 
-@pytest.mark.parametrize("fields", [head(content_type="text/html"), head(content_type="image/png")])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        head(content_type="text/html"),
+        head(content_type="image/png"),
+        head(content_type="text/html", content_encoding="gzip"),
+        head(content_type="text/html", content_encoding="own"),
+    ],
+)
 def test_what_is_no_message_passes_as_it_is(fields):
     async def scenario():
         seen = Says(lambda _: Block("no"))
@@ -154,12 +169,17 @@ def test_a_body_in_an_unknown_coding_is_refused_when_somebody_fails_closed():
     in_virtual_time(scenario())
 
 
-def test_a_stream_of_somebody_elses_is_not_judged_until_it_is_known_to_be_mcp():
+@pytest.mark.parametrize("fields", [head(content_type=SSE), head(content_type=SSE, content_encoding="gzip")])
+def test_a_stream_of_somebody_elses_is_not_judged_until_it_is_known_to_be_mcp(fields):
     async def scenario():
         exchange = exchange_of(b"", RecognitionKind.MAYBE_STREAM)
-        body = event(1, block=1)
-        sent, _ = await through(exchange, head(content_type=SSE), body, judges_of(Says(steered)))
-        assert sent == body
+        body = gzip.compress(event(1, block=1)) if fields.get("content-encoding") else event(1, block=1)
+        judges = judges_of(Says(steered))
+        tap = make_tap(exchange, fields, clock_ns=clock_ns, on_failure=lambda _exc: None, judges=judges)
+        assert not tap.is_judging
+        assert not tap.passes_first(), "the chunk that tells what it is must be looked at before it passes"
+        sent, failures = await through(exchange, fields, body, judges, cut=9)
+        assert (sent, failures) == (body, [])
 
     in_virtual_time(scenario())
 
