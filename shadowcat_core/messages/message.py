@@ -106,17 +106,17 @@ class Message:
     @property
     def kind(self) -> Kind:
         """What the message is; `Kind.INVALID` when it is not JSON or not JSON-RPC 2.0."""
-        return self.envelope.kind
+        return (self._envelope or self._parse()).kind
 
     @property
     def method(self) -> str | None:
         """The method of a request or notification."""
-        return self.envelope.method
+        return (self._envelope or self._parse()).method
 
     @property
     def id(self) -> JsonRpcId | None:
         """The id, a number or a string as it was sent; None when absent or null."""
-        return self.envelope.id
+        return (self._envelope or self._parse()).id
 
     @property
     def payload(self) -> Json:
