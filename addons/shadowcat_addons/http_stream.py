@@ -109,6 +109,7 @@ class _SeamedHttpStream(HttpStream):
     client_left: Left
     _waiting: Waiting | None = None
     _alarm: commands.RequestWakeup | None = None
+    _has_left = False
     _queued_bytes = 0
     _throttled: asyncio.ReadTransport | None = None
     _nudges: ClassVar[set[asyncio.Task[None]]] = set()
@@ -186,6 +187,8 @@ class _SeamedHttpStream(HttpStream):
 
     def _go(self, steps: Iterable[Step]) -> layer.CommandGenerator[bool]:
         for step in steps:
+            if self._has_left:
+                return False
             match step:
                 case Send(data):
                     yield from self._send_data(data)
@@ -211,6 +214,8 @@ class _SeamedHttpStream(HttpStream):
     def _wait(self, waiting: Waiting) -> layer.CommandGenerator[bool]:
         """Wait with this stream alone; False when the flow was killed meanwhile, and so the stream cut."""
         self._waiting = waiting
+        if self._has_left:  # that was told once, during another wait
+            waiting.give_up()
         yield ShadowcatWaitHook(waiting)
         self._waiting = None
         self._queued_bytes = 0
@@ -235,6 +240,7 @@ class _SeamedHttpStream(HttpStream):
     def _see_queued(self, event: events.Event) -> None:
         """An event queues up while a hook runs: see to it that the queue is bounded, and that nobody waits in vain."""
         if isinstance(event, RequestProtocolError):
+            self._has_left = True
             if self._waiting is not None:
                 self._waiting.give_up()
             elif hasattr(self, "flow"):

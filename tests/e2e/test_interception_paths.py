@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from collections.abc import AsyncIterator
 
 import h11
 import pytest
@@ -13,6 +14,7 @@ from tests.e2e.http_client import through_connect
 from tests.e2e.origin import EVENT_STREAM, JSON, Exchange, Origin
 from tests.e2e.proxies import SCRIPTS, Proxies, Proxy
 from tests.e2e.raw_client import Connection, connect
+from tests.e2e.raw_client_h2 import Http2Client, connect_h2
 
 STEERED, SWITCHED = SCRIPTS / "steered.py", SCRIPTS / "switched.py"
 LONG_S = 3600
@@ -50,6 +52,26 @@ async def switch(proxy: Proxy, to: str) -> None:
     async with connect(proxy.port) as client:
         response = await client.request("POST", "/mcp", wire.headers("tools/call", to), wire.tool_call(to))
         assert json.loads(await response.rest())["result"] == {"on": to == "on"}
+
+
+@pytest.fixture
+async def http2(tls_origin: Origin, proxies: Proxies, authority: Authority, request) -> AsyncIterator[Http2Client]:
+    """A client whose requests share one connection, all the way to the server."""
+    options = {"shadowcat_faults": request.param} if getattr(request, "param", None) else {}
+    ca_file = str(authority.ca_file)
+    proxy = proxies.shadowcat(f"reverse:{tls_origin.url}", STEERED, ssl_verify_upstream_trusted_ca=ca_file, **options)
+    async with connect_h2(proxy.port, proxy.tls_context()) as client:
+        yield client
+    assert tls_origin.connections == 1
+    assert {request.http_version for request in tls_origin.requests} == {"HTTP/2"}
+
+
+async def begin(client: Http2Client, origin: Origin) -> tuple[int, Exchange]:
+    """A call whose answer begins to stream."""
+    stream = await client.post("/mcp", wire.CALL_HEADERS, wire.CALL)
+    exchange = await origin.exchange()
+    await exchange.head()
+    return stream, exchange
 
 
 QUESTION = {"jsonrpc": "2.0", "id": 5, "method": "sampling/createMessage", "params": {}}
@@ -159,31 +181,16 @@ async def test_an_interceptor_that_goes_before_the_first_event_leaves_a_coded_st
         assert (gzip.decompress(got) if response.header("content-encoding") else got) == event(1)
 
 
-async def test_one_stream_of_an_http2_connection_waits_while_another_goes_on(
-    tls_origin: Origin, proxies: Proxies, authority: Authority
-):
-    proxy = proxies.shadowcat("regular", STEERED, ssl_verify_upstream_trusted_ca=str(authority.ca_file))
-    async with through_connect(proxy, http2=True) as client:
-        streams = []
-        for _ in range(2):
-            request = client.build_request(
-                "POST", f"{tls_origin.url}/mcp", headers=wire.CALL_HEADERS, content=wire.CALL
-            )
-            sending = asyncio.create_task(client.send(request, stream=True))
-            exchange = await tls_origin.exchange()
-            await exchange.head()
-            streams.append((exchange, (await sending).aiter_raw()))
-        (waiting, held), (going, free) = streams
-        await waiting.send(event(1) + event(2, hold_s=0.5))
-        assert await anext(held) == event(1)
-        for step in range(20):
-            await going.send(event(step))
-            assert await anext(free) == event(step)
-        await waiting.end()
-        await going.end()
-        assert b"".join([piece async for piece in held]) == event(2, hold_s=0.5)
-    assert tls_origin.connections == 1
-    assert {request.http_version for request in tls_origin.requests} == {"HTTP/2"}
+async def test_one_stream_of_an_http2_connection_waits_while_another_goes_on(tls_origin: Origin, http2: Http2Client):
+    (held, waiting), (free, going) = await begin(http2, tls_origin), await begin(http2, tls_origin)
+    await waiting.send(event(1) + event(2, hold_s=0.5))
+    assert await http2.receive(held, len(event(1))) == event(1)
+    for step in range(20):
+        await going.send(event(step))
+        assert await http2.receive(free, len(event(step))) == event(step)
+    await waiting.end()
+    assert await http2.rest(held) == event(2, hold_s=0.5)
+    assert free not in http2.over
 
 
 async def test_an_event_is_held_within_tls_too(tls_origin: Origin, proxies: Proxies, authority: Authority):
@@ -227,6 +234,18 @@ async def test_a_collection_that_is_full_is_sent_at_once(origin: Origin, proxies
         await response.receive(len(event(0) * 3))
         await exchange.end()
         assert await response.rest() == event(3)
+
+
+@pytest.mark.parametrize("http2", ["", "stall:after=0", "bandwidth:bytes_per_s=1"], indirect=True)
+async def test_who_takes_a_request_back_ends_every_wait_that_is_still_to_come(tls_origin: Origin, http2: Http2Client):
+    (taken_back, leaving), _ = await begin(http2, tls_origin), await begin(http2, tls_origin)
+    await leaving.send(event(1, hold_s=LONG_S))
+    await asyncio.sleep(0.1)  # until it is held; what comes now waits behind it
+    await leaving.send(event(2))
+    await leaving.send(event(3, hold_s=LONG_S))
+    await asyncio.sleep(0.1)
+    await http2.take_back(taken_back)
+    await asyncio.wait_for(leaving.wait_peer_gone(), 5)
 
 
 async def test_a_request_whose_client_leaves_while_it_is_held_never_reaches_the_server(origin: Origin, proxy: Proxy):
