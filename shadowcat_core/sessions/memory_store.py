@@ -218,6 +218,12 @@ class MemoryStore:
     async def aclose(self) -> None:
         self._sessions.clear()
 
+    def follow(self, mapping: SessionMapping) -> None:
+        """Move a session as another store says, unless what is here has moved on to a later epoch."""
+        session = self._sessions.get(mapping.session_id)
+        if session is not None and session.mapping.epoch <= mapping.epoch:
+            self._move(session, mapping.upstream, mapping.epoch)
+
     def adopt(self, record: SessionRecord) -> bool:
         """Keep a session as another store knows it, in the place of what is here: this one is a copy, then.
 

@@ -1,12 +1,13 @@
 """Fixtures of the tests of session stores: `pytest_plugins` names this module where they are used."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from shadowcat_core.sessions.contract import MakeStore
 from tests.store_contract import stores
+from tests.store_contract.outage_bed import Bed
 from tests.store_contract.redis_server import RedisServer, missing
 
 
@@ -47,3 +48,13 @@ def make_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             return stores.redis(request.getfixturevalue("redis_server"))
         case _:
             return stores.cluster(request.getfixturevalue("redis_cluster"))
+
+
+@pytest.fixture
+async def bed() -> AsyncIterator[Bed]:
+    """Proxies before an unreliable store, closed when the store is there again."""
+    made = Bed()
+    yield made
+    made.primary.away = False
+    for proxy in made.proxies:
+        await proxy.aclose()

@@ -13,7 +13,7 @@ from shadowcat_core.sessions.store import Store
 
 PREFIX = "race"
 RETENTION = Retention(max_events=100_000, max_bytes=1 << 30, max_age_ms=1 << 40)
-MOVES, EVENTS, SUBSCRIPTIONS, TOUCHES = 400, 800, 50, 1_300
+MOVES, EVENTS, SUBSCRIPTIONS, TOUCHES = 500, 1_000, 50, 3_600
 
 
 def open_store(kind: str, place: str) -> Store:

@@ -20,7 +20,10 @@ def missing() -> str | None:
 
 
 class RedisServer:
-    """One server. Its data are in `directory`; with `durable` each write is on disk before it is answered."""
+    """One server, in the process group of the tests: what ends them ends it.
+
+    Its data are in `directory`; with `durable` each write is on disk before it is answered.
+    """
 
     def __init__(self, directory: Path, *, cluster: bool = False, durable: bool = False) -> None:
         self.port = free_port()
@@ -40,7 +43,7 @@ class RedisServer:
         if self._cluster:
             argv += ["--cluster-enabled", "yes"]
         with (self._directory / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
         self._await_pong()
         if self._cluster:
             self.command("CLUSTER ADDSLOTSRANGE 0 16383")
