@@ -346,3 +346,23 @@ def test_an_adapter_alone_leaves_failures_to_its_caller():
 def test_a_closed_failure_does_not_tell_the_peer_what_went_wrong():
     batch, *_ = failing(Says(raises), [GOOD], TO_SERVER)
     assert "name" not in json.dumps(payloads(batch.replies))
+
+
+def test_a_coroutine_that_fails_before_it_waits_is_covered_for():
+    async def fail(batch):
+        batch.drop(0)
+        raise KeyError("at once")
+
+    async def main():
+        for interceptor in (Does(fail), Says(fail_at_once)):
+            pipeline = Pipeline(scheduler())
+            stage = pipeline.add(interceptor, fail="open")
+            batch = lines([GOOD], TO_SERVER)
+            assert pipeline.run(batch) is None
+            assert batch.emit() == GOOD + b"\n"
+            assert stage.metrics.failures == 1
+
+    async def fail_at_once(message):
+        raise KeyError("at once")
+
+    in_virtual_time(main())
