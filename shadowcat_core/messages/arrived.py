@@ -80,12 +80,6 @@ class Arrived:
             message = originals[position] = self._made(position)
         return message
 
-    def _routed(self, methods: AbstractSet[str] | None, kinds: AbstractSet[Kind] | None) -> Sequence[int]:
-        """Find messages by method and kind, as their hints tell, or a parse of those that have none."""
-        if methods is None and kinds is None:
-            return range(len(self._spans))
-        return (self._hints or self._route()).of(methods, kinds)
-
     def _possible(self, methods: AbstractSet[str]) -> Sequence[int]:
         """Find the messages that some reader may take for one of these methods."""
         hints = self._hints or self._route()

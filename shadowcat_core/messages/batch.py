@@ -96,7 +96,7 @@ class MessageBatch(Arrived):
             return ((0, self._original(0)),)
         if kinds is not None and exact:
             return [(at, message) for at, message in self.where() if message.kind in kinds]
-        positions = self._routed(methods, kinds)
+        positions = (self._hints or self._route()).of(methods, kinds)
         if self._edits is None:
             return [(position, self._original(position)) for position in positions] if positions else ()
         return self._with_edits(
