@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from mitmproxy import ctx, flow, http
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import (
@@ -231,7 +232,11 @@ class _SeamedHttpStream(HttpStream):
         """Break off both ways, as a server that dies would."""
         self.flow.error = flow.Error(reason)
         yield HttpErrorHook(self.flow)
+        transport = self._server_transport()
         yield SendHttp(http_layer.RequestProtocolError(self.stream_id, reason, ErrorCode.CANCEL), self.context.server)
+        if transport is not None and self.flow.server_conn.state is ConnectionState.CLOSED:
+            # mitmproxy forgets to, when what reads from the server is just waiting for its turn.
+            transport.close()
         yield SendHttp(ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client)
         self.flow.live = False
         self.client_state = self.server_state = self.state_errored
