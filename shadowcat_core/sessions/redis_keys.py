@@ -15,6 +15,7 @@ from shadowcat_core.sessions.redis_link import Value
 _PARTS: Final = ("session", "subscriptions", "streams", "events", "ended")
 _INDEX_PARTS: Final = ("order", "due", "at", "upstreams")
 _CREATED_DIGITS: Final = 16
+_NONE: Final = ord("-")
 
 
 class Keys:
@@ -71,25 +72,42 @@ def fields_of(record: SessionRecord) -> Sequence[Value]:
 
 def mapping_of(session_id: str, answer: bytes | None) -> SessionMapping | None:
     """Read a mapping: upstream, its session id or nothing, epoch, version and credential, one a line."""
-    if answer is None:
-        return None
-    name, upstream_id, epoch, version, credential = answer.decode().split("\n")
+    return None if answer is None else _mapping(session_id, answer)
+
+
+def _mapping(session_id: str, lines: bytes) -> SessionMapping:
+    name, upstream_id, epoch, version, credential = lines.decode().split("\n")
     return SessionMapping(session_id, Upstream(name, upstream_id or None), int(epoch), version, credential)
 
 
-def record_of(session_id: str, answer: list[Any] | None) -> SessionRecord | None:
+def record_of(session_id: str, answer: bytes | None) -> SessionRecord | None:
     """Read what `redis_scripts.GET` gave."""
-    mapping = None if answer is None else mapping_of(session_id, answer[0])
-    if answer is None or mapping is None:
+    if answer is None:
         return None
-    created, used, idle, ends, log_level, request, result = answer[1]
+    mapping, created, used, idle, ends, log_level, request, result, *uris = _unpack(answer)
     return SessionRecord(
-        mapping,
+        _mapping(session_id, mapping),
         Handshake(request, result),
         SessionTimes(int(created), int(used), int(idle), int(ends) - int(created)),
-        tuple(uri.decode() for uri in answer[2]),
+        tuple(uri.decode() for uri in uris),
         None if log_level is None else log_level.decode(),
     )
+
+
+def _unpack(packed: bytes) -> list[Any]:
+    """Read values that are each a length, a colon and bytes, or a minus for None."""
+    values: list[bytes | None] = []
+    at = 0
+    while at < len(packed):
+        if packed[at] == _NONE:
+            values.append(None)
+            at += 1
+            continue
+        colon = packed.index(b":", at)
+        end = colon + 1 + int(packed[at:colon])
+        values.append(packed[colon + 1 : end])
+        at = end
+    return values
 
 
 def stream_of(stream_id: str, answer: bytes | None) -> StreamInfo | None:

@@ -39,12 +39,16 @@ end
 GET: Final = Script(
     SESSION_PRELUDE
     + f"""
+-- Likewise one string: of each value its length, a colon and itself; of none a minus.
+local function packed(values, count)
+    local parts = {{}}
+    for at = 1, count do parts[at] = values[at] and (#values[at] .. ':' .. values[at]) or '-' end
+    return table.concat(parts)
+end
 if not alive() then return false end
-return {{
-    mapping(),
-    redis.call('HMGET', KEYS[1], 'created', {_TIMES}, 'log_level', 'request', 'result'),
-    redis.call('ZRANGE', KEYS[2], 0, -1)
-}}
+local uris = redis.call('ZRANGE', KEYS[2], 0, -1)
+local fields = redis.call('HMGET', KEYS[1], 'created', {_TIMES}, 'log_level', 'request', 'result')
+return packed({{mapping()}}, 1) .. packed(fields, 7) .. packed(uris, #uris)
 """
 )
 

@@ -4,17 +4,18 @@ import asyncio
 import re
 import secrets
 import sys
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
 from shadowcat_core.errors import StoreError, StoreUnavailable
 from shadowcat_core.sessions import Event, RedisStore, ResilientStore, SessionTimes, Upstream, event_id, wall_clock_ms
+from shadowcat_core.sessions import redis_scripts as scripts
 from shadowcat_core.sessions.contract import CONTRACT, SetClock, Settings, run_check
 from shadowcat_core.sessions.contract.given import IDLE_MS, Given
 from tests.store_contract import stores
-from tests.store_contract.fixtures import require_redis
-from tests.store_contract.redis_server import RedisServer
+from tests.store_contract.redis_server import RedisServer, require_redis
 
 pytest_plugins = ["tests.store_contract.fixtures"]
 
@@ -177,6 +178,47 @@ async def test_an_index_that_lost_a_session_is_put_right_by_expiry(redis_server)
     clock.advance(IDLE_MS)
     assert await store.expire() == [there.mapping]
     assert (await store.count(), await store.count("tools")) == (0, 0)
+    await store.aclose()
+
+
+async def test_a_session_that_is_over_leaves_nothing_behind(redis_server):
+    clock, prefix = SetClock(), secrets.token_hex(4)
+    store = RedisStore.from_url(redis_server.url, prefix=prefix, clock_ms=clock, timeout_ms=10_000)
+    client = Redis.from_url(redis_server.url)
+    given = Given(store, Settings(clock), clock)
+
+    async def use():
+        session_id, _ = await given.stream(3)
+        await store.add_subscription(session_id, "file:///a")
+        await store.rebind(session_id, 1, Upstream("b", session_id))
+        return session_id
+
+    ended = await use()
+    assert await store.end(ended)
+    left = {key.decode() async for key in client.scan_iter(f"{prefix}:*")}
+    assert left == {f"{prefix}:{{{ended}}}:ended"}
+    await client.delete(*left)
+    await use()
+    clock.advance(IDLE_MS)
+    assert len(await store.expire()) == 1
+    assert [key async for key in client.scan_iter(f"{prefix}:*")] == []
+    await client.aclose()
+    await store.aclose()
+
+
+async def test_a_session_that_came_back_while_it_was_taken_away_stays_in_the_index(redis_server):
+    clock = SetClock()
+    store = RedisStore.from_url(redis_server.url, prefix=secrets.token_hex(4), clock_ms=clock, timeout_ms=10_000)
+    record = await Given(store, Settings(clock), clock).session()
+    clock.advance(IDLE_MS)
+    now_ms = clock()
+    index, link = store._index, store._link
+    assert await index.due(now_ms, 10) == [record.session_id]
+    assert await store._run(scripts.REAP, record.session_id) is not None
+    assert await store.restore([replace(record, times=record.times.used_at(now_ms - 1))]) == [record.mapping]
+    await link.run_all(index.gone(record.mapping, now_ms))
+    assert await store.count() == 1
+    assert len((await store.list()).records) == 1
     await store.aclose()
 
 

@@ -1,6 +1,5 @@
 """Fixtures of the tests of session stores: `pytest_plugins` names this module where they are used."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,17 +7,7 @@ import pytest
 from shadowcat_core.sessions.contract import MakeStore
 from tests.store_contract import stores
 from tests.store_contract.outage_bed import Bed
-from tests.store_contract.redis_server import RedisServer, missing
-
-
-def require_redis() -> None:
-    """Skip with the reason when there is no redis-server; where partners are required, fail with it."""
-    reason = missing()
-    if reason is None:
-        return
-    if os.environ.get("SHADOWCAT_REQUIRE_PARTNERS") == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+from tests.store_contract.redis_server import RedisServer, require_redis
 
 
 @pytest.fixture(scope="session")

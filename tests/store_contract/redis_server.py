@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from tests.e2e.processes import free_port
 
 READY_WITHIN_S = 20.0
@@ -17,6 +19,16 @@ READY_WITHIN_S = 20.0
 def missing() -> str | None:
     """Say why there is no redis-server here; None when there is one."""
     return None if shutil.which("redis-server") else "redis-server is not installed: apt-get install redis-server"
+
+
+def require_redis() -> None:
+    """Skip with the reason when there is no redis-server; where partners are required, fail with it."""
+    reason = missing()
+    if reason is None:
+        return
+    if os.environ.get("SHADOWCAT_REQUIRE_PARTNERS") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 class RedisServer:
