@@ -208,3 +208,32 @@ def _failing_at(verb, count):
         return await verb(*values)
 
     return fail
+
+
+async def test_a_verb_that_fails_while_the_store_is_told_the_last_is_told_as_well(bed):
+    store = bed.proxy()
+    record = await bed.begin(store)
+    truth, slow = bed.truth(), asyncio.get_running_loop().create_future()
+    set_log_level, end_many = truth.set_log_level, truth.end_many
+
+    async def fail_late(*values):
+        truth.set_log_level = set_log_level
+        await slow
+        raise StoreUnavailable("no answer")
+
+    async def meanwhile(*values):
+        if not slow.done():
+            slow.set_result(None)
+            await bed.settle()
+        return await end_many(*values)
+
+    truth.set_log_level, truth.end_many = fail_late, meanwhile
+    late = asyncio.create_task(store.set_log_level(record.session_id, "error"))
+    await bed.settle()
+    bed.primary.away = True
+    await store.add_subscription(record.session_id, "a")
+    await bed.back()
+    assert await late
+    await bed.settle()
+    there = await truth.get(record.session_id)
+    assert (there.log_level, there.subscriptions) == ("error", ("a",))
