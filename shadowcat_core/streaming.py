@@ -9,7 +9,7 @@ from shadowcat_core.errors import InvalidMessage
 from shadowcat_core.exchange import Exchange
 from shadowcat_core.framing import BodyFraming, Framing, LineFraming, SseFraming
 from shadowcat_core.interceptors import BatchPolicy
-from shadowcat_core.limits import MAX_HELD_BODY_BYTES
+from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES, MAX_EVENT_BYTES, MAX_HELD_BODY_BYTES
 from shadowcat_core.mcp import Direction, HeaderLookup, RecognitionKind, is_event_stream, is_json
 from shadowcat_core.messages import Message
 from shadowcat_core.outlet import Refusal
@@ -101,7 +101,9 @@ def _reading_of(
     context = exchange.context(Direction.SERVER_TO_CLIENT)
     content_type, coding = head.get("content-type"), head.get("content-encoding")
     try:
-        decoder = decoder_for(coding) if coding else None
+        # A watcher may give up on a chunk that unpacks to much; who decides would end the stream with that.
+        max_bytes = MAX_EVENT_BYTES if whole else MAX_DECODED_CHUNK_BYTES
+        decoder = decoder_for(coding, max_output_bytes=max_bytes) if coding else None
     except InvalidMessage as exc:
         on_failure(exc)
         return None, None

@@ -39,12 +39,18 @@ class Held:
 
     def take(self) -> bytes:
         """Give what may be sent now, which may be nothing."""
-        ahead = b"".join(self._ahead)
+        ahead = b"" if self._cancelled else b"".join(self._ahead)
         self._ahead.clear()
         if self._finish is None or not self._running.done():
             return ahead
         finish, self._finish = self._finish, None
         return b"" if self._cancelled else ahead + finish()
+
+    def then(self, rest: Callable[[], bytes]) -> None:
+        """Let something follow directly behind what is held."""
+        finish = self._finish
+        if finish is not None:
+            self._finish = lambda: finish() + rest()
 
     def cancel(self) -> None:
         """Nobody is left to send to."""

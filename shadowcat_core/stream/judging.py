@@ -70,6 +70,7 @@ class Judging:
         self._skips_first = skips_first
         self._ahead: list[bytes] = []
         self._held: Held | None = None
+        self._cut: Cut | None = None
 
     @property
     def due_ns(self) -> int | None:
@@ -78,9 +79,10 @@ class Judging:
 
     def take(self, chunk: bytes, arrived_ns: int) -> Passed:
         """Take a chunk. What is given must be dealt with before the next one is taken."""
+        if self._cut is not None:
+            return self._cut
         if self._framing is None:
-            self._tell_passed(None, chunk)
-            return chunk
+            return self._pass_unseen(chunk)
         try:
             batch = self._framing.read(chunk, arrived_ns)
         except ShadowcatError as exc:
@@ -96,7 +98,7 @@ class Judging:
 
     def end(self, at_ns: int) -> Iterator[Passed]:
         """End the stream: judge what is left of it, one piece after the other."""
-        yield self.flush()
+        yield self._cut or self.flush()
         framing, self._framing = self._framing, None
         if framing is None:
             return
@@ -104,10 +106,9 @@ class Judging:
         if batch is not None:
             yield self._judge(batch)
         elif rest := framing.close():  # an unfinished frame is no message, but its bytes belong to the body
-            self._tell_passed(None, rest)
-            yield rest
+            yield self._pass_unseen(rest)
 
-    def _judge(self, batch: MessageBatch) -> Passed:
+    def _judge(self, batch: MessageBatch) -> bytes | Held:
         if self._skips_first and len(batch):
             return self._judge_behind_first(batch)
         try:
@@ -119,7 +120,7 @@ class Judging:
         self._held = Held(running, self._ahead, partial(self._settle, batch, running))
         return self._held
 
-    def _judge_behind_first(self, batch: MessageBatch) -> Passed:
+    def _judge_behind_first(self, batch: MessageBatch) -> bytes | Held:
         self._skips_first = False
         first = batch.split(1) if len(batch) > 1 else None
         if first is None:
@@ -160,14 +161,23 @@ class Judging:
         batch.undo(0)
         return self._pass(batch)
 
+    def _pass_unseen(self, data: bytes) -> bytes:
+        self._tell_passed(None, data)
+        return data
+
     def _go_blind(self, exc: ShadowcatError, chunk: bytes) -> Passed:
+        """Judge what was collected until now, and nothing any more."""
         framing, self._framing = self._framing, None
         self._on_failure(exc)
-        if self._pipeline.fails_closed(self._direction):
-            return Cut(f"{exc}, so no interceptor can judge it")
-        # What is collected or held has not passed yet: it goes on now, untouched, and so does all that follows.
-        collected = None if self._batcher is None else self._batcher.flush()
-        passed = b"" if collected is None else self._pass(collected)
         unseen = (b"" if framing is None else framing.close()) + chunk
-        self._tell_passed(None, unseen)
-        return passed + unseen
+        collected = None if self._batcher is None else self._batcher.flush()
+        if self._pipeline.fails_closed(self._direction):
+            self._cut = Cut(f"{exc}, so no interceptor can judge it")
+            return self._cut if collected is None else self._judge(collected)
+        if collected is None:
+            return self._pass_unseen(unseen)
+        judged = self._judge(collected)
+        if isinstance(judged, bytes):
+            return judged + self._pass_unseen(unseen)
+        judged.then(partial(self._pass_unseen, unseen))
+        return judged

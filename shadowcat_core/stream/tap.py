@@ -106,7 +106,7 @@ class StreamTap:
         """
         if self._is_over:
             return []
-        sent = b"".join([self._at_once(passed) for passed in ([self.take(chunk)] if chunk else self.end())])
+        sent = b"".join(map(self._at_once, self._due_and(chunk) if chunk else self.end()))
         return [sent] if sent else []
 
     @property
@@ -144,7 +144,9 @@ class StreamTap:
         """Give what was posted, and what was collected for long enough."""
         posted, self._posted = self._posted, []
         if posted:
-            yield b"".join(posted)
+            data = b"".join(posted)
+            self._passed(self._clock_ns(), data)
+            yield data
         if self.due_ns is not None and self._clock_ns() >= self.due_ns and self._judging is not None:
             yield self._count(self._judging.flush())
 
@@ -237,6 +239,10 @@ class StreamTap:
     def _watch(self, arrived_ns: int, chunk: bytes) -> None:
         if self._watching.watch_soon(arrived_ns, chunk, len(chunk) + _OVERHEAD) > self._max_behind_bytes:
             self.catch_up()
+
+    def _due_and(self, chunk: bytes) -> Iterator[Passed]:
+        yield from self.flush()
+        yield self.take(chunk)
 
     def _count(self, passed: Passed) -> Passed:
         if isinstance(passed, Held):

@@ -82,6 +82,7 @@ def test_what_is_owed_comes_before_all_else_and_what_is_posted_between_two_frame
         assert stream.tap.post(event("also mine"))
         await stream.end()
         assert said(stream.body.removesuffix(event(2)[:9])) == ["owed", "1", "mine", "also mine"]
+        assert b"".join(stream.passed) == stream.body
 
     in_virtual_time(scenario())
 
@@ -168,6 +169,37 @@ def test_a_held_event_that_is_given_up_is_not_sent_and_leaves_no_task():
     in_virtual_time(scenario())
 
 
+def test_what_might_have_gone_ahead_is_not_sent_either_once_it_is_given_up():
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered)))
+        held = stream.tap.take(event(1) + event(2, hold_s=1000))
+        held.cancel()
+        assert held.take() == b""
+        while not held.done:
+            await held.more()
+            assert held.take() == b""
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_what_is_to_follow_a_held_event_comes_directly_behind_it_or_not_at_all(is_given_up):
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered)))
+        held = stream.tap.take(event(1, hold_s=1))
+        held.then(lambda: b"rest")
+        if is_given_up:
+            held.cancel()
+        sent = b""
+        while not held.done:
+            await held.more()
+            sent += held.take()
+        held.then(lambda: b"too late")
+        assert sent + held.take() == (b"" if is_given_up else event(1, hold_s=1) + b"rest")
+
+    in_virtual_time(scenario())
+
+
 def test_a_stream_goes_on_after_a_held_event_was_given_up():
     async def scenario():
         stream = wire(pipeline_of(Says(steered)))
@@ -226,6 +258,18 @@ def test_in_the_plain_seat_nothing_follows_the_end():
         assert tap(b"") == []
         assert tap(event(2)) == []
         assert tap(b"") == []
+
+    in_virtual_time(scenario())
+
+
+def test_in_the_plain_seat_what_is_owed_comes_first_and_what_is_due_with_the_next_chunk():
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered)), policy=BatchPolicy(max_delay_ms=100))
+        stream.tap.owe(event("owed"))
+        assert stream.tap(event(1)) == [event("owed")]
+        await asyncio.sleep(0.2)
+        assert stream.tap(event(2)) == [event(1)]
+        assert stream.tap(b"") == [event(2)]
 
     in_virtual_time(scenario())
 

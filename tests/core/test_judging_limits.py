@@ -6,7 +6,7 @@ import gzip
 import pytest
 
 from shadowcat_core.content_coding import decoder_for
-from shadowcat_core.interceptors import Continue
+from shadowcat_core.interceptors import BatchPolicy, Continue
 from shadowcat_core.mcp import Direction
 from tests.core.interception import Says, in_virtual_time, pipeline_of
 from tests.core.judged_stream import event, said, steered, wire
@@ -43,6 +43,42 @@ def test_a_frame_over_the_limit_ends_the_stream_when_somebody_fails_closed(cut):
         assert stream.cut is not None
         assert "limit of 300 bytes" in stream.cut
         assert "no interceptor can judge it" in stream.cut
+        assert stream.body == event(1)
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("fail", ["open", "closed"])
+@pytest.mark.parametrize("hold_s", [0, 3])
+def test_what_was_collected_before_a_frame_over_the_limit_is_judged_first(fail, hold_s):
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered), fail=fail), policy=BatchPolicy(max_delay_ms=1000), max_event_bytes=300)
+        held = {"hold_s": hold_s} if hold_s else {}
+        await stream.take(event(1), event(2, block=1), event(3, **held))
+        assert stream.sent == []
+        await stream.take(HUGE)
+        judged = event(1) + event(3, **held)
+        assert stream.body == judged + (HUGE if fail == "open" else b"")
+        await stream.take(event(4, block=1))
+        await stream.end()
+        if fail == "open":
+            assert stream.body == judged + HUGE + event(4, block=1)
+        else:
+            assert stream.body == judged
+            assert stream.cut is not None
+        assert b"".join(stream.passed) == stream.body
+        assert len(stream.failures) == 1
+
+    in_virtual_time(scenario())
+
+
+def test_a_stream_that_ends_behind_what_could_not_be_judged_is_cut_too():
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered)), policy=BatchPolicy(max_delay_ms=1000), max_event_bytes=300)
+        await stream.take(event(1), HUGE)
+        assert stream.cut is None
+        await stream.end()
+        assert stream.cut is not None
         assert stream.body == event(1)
 
     in_virtual_time(scenario())

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 
 import pytest
 
@@ -116,6 +117,19 @@ def test_a_body_of_unknown_length_is_judged_as_one(fields):
         coded = gzip.compress(body) if fields.get("content-encoding") else body
         sent, failures = await through(exchange_of(), fields, coded, judges_of(Says(lambda _: Block("no"))), cut=7)
         assert json.loads(sent) == json.loads(BLOCKED)
+        assert failures == []
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_body_that_unpacks_to_much_at_once_is_judged_all_the_same(coding):
+    async def scenario():
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"text": "x" * 5_000_000}}).encode()
+        coded = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+        fields = head(content_type=JSON, content_encoding=coding)
+        sent, failures = await through(exchange_of(), fields, coded, judges_of(Says(lambda _: Continue())))
+        assert sent == body
         assert failures == []
 
     in_virtual_time(scenario())
