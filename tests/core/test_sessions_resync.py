@@ -107,6 +107,56 @@ async def test_where_two_proxies_moved_a_session_the_higher_epoch_wins(bed):
         assert found == wanted
 
 
+async def test_what_won_is_known_when_the_store_goes_away_again(bed):
+    store = bed.proxy()
+    record = await bed.begin(store)
+    bed.primary.away = True
+    await store.rebind(record.session_id, 1, Upstream("b", "ours"))
+    await bed.settle()
+    theirs = await bed.truth().rebind(record.session_id, 1, Upstream("c", "theirs"))
+    await bed.back()
+    bed.primary.away = True
+    assert await store.touch(record.session_id) == theirs
+
+
+async def test_a_stream_that_was_closed_while_the_store_was_away_is_closed(bed):
+    store = bed.proxy()
+    record = await bed.begin(store)
+    await store.open_stream(record.session_id, "s")
+    await store.append(record.session_id, "s", [Event(b"1")], position=0)
+    bed.primary.away = True
+    assert await store.close_stream(record.session_id, "s")
+    await bed.back()
+    (stream,) = await bed.truth().streams(record.session_id)
+    assert (stream.closed, stream.position) == (True, 1)
+
+
+async def test_an_answer_from_before_an_outage_undoes_nothing(bed):
+    store = bed.proxy()
+    record = await bed.begin(store)
+    truth, slow = bed.truth(), asyncio.get_running_loop().create_future()
+    get = truth.get
+
+    async def answer_late(session_id):
+        truth.get = get
+        found = await get(session_id)
+        await slow
+        return found
+
+    truth.get = answer_late
+    late = asyncio.create_task(store.get(record.session_id))
+    await bed.settle()
+    bed.primary.away = True
+    assert await store.add_subscription(record.session_id, "a")
+    slow.set_result(None)
+    bed.primary.away = False
+    assert await late == record
+    bed.primary.away = True
+    assert (await store.get(record.session_id)).subscriptions == ("a",)
+    await bed.back()
+    assert (await bed.truth().get(record.session_id)).subscriptions == ("a",)
+
+
 async def test_a_verb_that_was_done_without_an_answer_is_not_done_twice(bed):
     store = bed.proxy()
     record = await bed.begin(store)
