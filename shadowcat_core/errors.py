@@ -8,7 +8,9 @@
         InterceptorTimedOut   an interceptor did not answer in its time       also TimeoutError
         UnroutableMessage     what is no JSON-RPC message to us may be one to an endpoint
         NotHeld           nothing is held under that number, or not any more   also LookupError
-        RulesError        a rules file says what makes no sense               (.path, .problems), also ValueError
+        DocumentError     a file that a person wrote cannot be used           (.path, .problems), also ValueError
+            RulesError            one of rules
+            UpstreamsError        one of upstreams
         RuleFailed        a rule cannot be applied to a message               (.rule)
         BadToxic          a text describes no fault that there is             also ValueError
         PinsError         bytes that should be a file of pins are not         also ValueError
@@ -77,18 +79,18 @@ class BadToxic(ShadowcatError, ValueError):
     """A text describes no fault that there is; it says what there is instead."""
 
 
-class RulesProblem(NamedTuple):
-    """One thing that is wrong in a rules file: the line, from 1, and the field, such as `rules[3].when.method`."""
+class DocumentProblem(NamedTuple):
+    """One thing that is wrong in a file: the line, from 1, and the field, such as `rules[3].when.method`."""
 
     line: int | None
     field: str
     message: str
 
 
-class RulesError(ShadowcatError, ValueError):
-    """A rules file cannot be used. Its text has a line for each problem."""
+class DocumentError(ShadowcatError, ValueError):
+    """A file that a person wrote cannot be used. Its text has a line for each problem."""
 
-    def __init__(self, path: Path, problems: Sequence[RulesProblem]) -> None:
+    def __init__(self, path: Path, problems: Sequence[DocumentProblem]) -> None:
         super().__init__(path, problems)
         self.path = path
         self.problems = tuple(problems)
@@ -98,6 +100,14 @@ class RulesError(ShadowcatError, ValueError):
             f"{self.path}{'' if line is None else f':{line}'}: {field}{': ' if field else ''}{message}"
             for line, field, message in self.problems
         )
+
+
+class RulesError(DocumentError):
+    """A rules file cannot be used."""
+
+
+class UpstreamsError(DocumentError):
+    """A file of upstreams cannot be used."""
 
 
 class RuleFailed(ShadowcatError):

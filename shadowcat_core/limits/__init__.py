@@ -4,6 +4,7 @@ A limit is an `int` that knows its unit and reason, so code uses it as a number 
 against it. What happens beyond a limit is said in the reason, and is never a silent loss.
 """
 
+from shadowcat_core.limits.documents import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_VALUES
 from shadowcat_core.limits.interception import (
     FAILURE_REPORT_INTERVAL_S,
     MAX_ENDED_SESSIONS,
@@ -28,9 +29,6 @@ from shadowcat_core.limits.rules import (
     MAX_RULE_TEXT_BYTES,
     MAX_RULE_WAIT_S,
     MAX_RULES,
-    MAX_RULES_DEPTH,
-    MAX_RULES_FILE_BYTES,
-    MAX_RULES_VALUES,
 )
 from shadowcat_core.limits.sessions import (
     ENDED_SESSIONS_MS,
@@ -114,12 +112,12 @@ __all__ = [
     "MAX_OPEN_CALL_BYTES",
     "MAX_OVERSIZE_EVENT_BYTES",
     "MAX_PINNED_TOOLS",
+    "MAX_DOCUMENT_BYTES",
+    "MAX_DOCUMENT_DEPTH",
+    "MAX_DOCUMENT_VALUES",
     "MAX_QUEUED_STREAM_BYTES",
     "MAX_RETRY_MS",
     "MAX_RULES",
-    "MAX_RULES_DEPTH",
-    "MAX_RULES_FILE_BYTES",
-    "MAX_RULES_VALUES",
     "MAX_RULE_COUNTERS",
     "MAX_RULE_FINDS",
     "MAX_RULE_PATH_BYTES",

@@ -2,23 +2,6 @@
 
 from shadowcat_core.limits.limit import Limit, MiB
 
-MAX_RULES_FILE_BYTES = Limit(
-    4 * MiB,
-    unit="bytes",
-    reason="One rules file. A thousand rules take 150 KB; a larger file is an error, and a reload keeps the rules that "
-    "are there.",
-)
-MAX_RULES_VALUES = Limit(
-    500_000,
-    unit="values",
-    reason="Values in one rules file, aliases of YAML counted as often as they are used, so a short file cannot unfold "
-    "into a large one. Beyond it the file is an error.",
-)
-MAX_RULES_DEPTH = Limit(
-    100,
-    unit="levels",
-    reason="Nesting of one rules file, conditions and messages of its tests included. Beyond it the file is an error.",
-)
 MAX_RULES = Limit(
     10_000,
     unit="rules",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from shadowcat_core.documents import read_document
 from shadowcat_core.errors import RulesError
 from shadowcat_core.interceptors.rules import load_rules, parse_rules
-from shadowcat_core.interceptors.rules.document import read_document
-from shadowcat_core.limits import MAX_RULE_PATTERN_CHARS, MAX_RULES_DEPTH, MAX_RULES_FILE_BYTES, MAX_RULES_VALUES
+from shadowcat_core.limits import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_VALUES, MAX_RULE_PATTERN_CHARS
 
 YAML, JSON = Path("guard.yaml"), Path("guard.json")
 
@@ -63,15 +63,15 @@ def test_json_is_read_with_its_tabs_and_escapes():
         ("a:\n  -.inf", ":2: -.inf is no number of JSON"),
         ("a: !!int x", "x is no whole number of JSON"),
         ("? [a, b]\n: c", ":1: a name is one word"),
-        ("a: &x [*x]", f"nested deeper than {MAX_RULES_DEPTH} levels"),
+        ("a: &x [*x]", f"nested deeper than {MAX_DOCUMENT_DEPTH} levels"),
         ("a: *nobody", ":1: not YAML: found undefined alias"),
         ("a\tb: {\t}: c", "not YAML"),
         ("a: \x07", "not YAML: unacceptable character"),
         ("--- a\n--- b", "not YAML: "),
         ("[" * 5_000, "nested too deep"),
-        ("{a: " * 150 + "1" + "}" * 150, f"nested deeper than {MAX_RULES_DEPTH} levels"),
+        ("{a: " * 150 + "1" + "}" * 150, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels"),
         (b"a: b\nc: \xff\n", ":2: not UTF-8"),
-        (b"a" * (MAX_RULES_FILE_BYTES + 1), "4,194,305 bytes are over the limit of 4,194,304"),
+        (b"a" * (MAX_DOCUMENT_BYTES + 1), "4,194,305 bytes are over the limit of 4,194,304"),
         ("[]", "a rules file has `rules:` at its top"),
         ("", "a rules file has `rules:` at its top"),
         ("just a text", ":1: a rules file has `rules:` at its top"),
@@ -88,7 +88,7 @@ def test_a_short_file_cannot_unfold_into_a_large_one():
         *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)),
     ])  # fmt: skip
     (line,) = problems(laughs)
-    assert f"more than {MAX_RULES_VALUES:,} values" in line
+    assert f"more than {MAX_DOCUMENT_VALUES:,} values" in line
 
 
 LONG_PATTERN = "a" * (MAX_RULE_PATTERN_CHARS + 1)
