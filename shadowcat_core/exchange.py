@@ -33,6 +33,8 @@ class Exchange:
         self.started_ns = started_ns
         self.scope = recognition.session_id or flow_id
         """Within what JSON-RPC ids are unique: the session, or where there is none this exchange alone."""
+        self.may_tell = False
+        """True of a stream that an event may yet tell to be MCP."""
         self.resumes = False
         """True when the client resumes a stream (`Last-Event-ID`)."""
         self.calls: list[Call] = []
@@ -165,10 +167,13 @@ class ExchangeRegistry:
 
     def stream_of(self, exchange: Exchange) -> Exchange | None:
         """The running stream of HTTP+SSE (2024-11-05) on which an exchange's client looks for its answers."""
-        session_id = exchange.recognition.session_id
-        for other in self._running.values() if session_id is not None else ():
-            recognition = other.recognition
-            if recognition.kind is RecognitionKind.SSE_STREAM and recognition.session_id == session_id:
+        asked = exchange.recognition
+        if asked.endpoint is None:
+            return None
+        for other in reversed(self._running.values()):
+            stream = other.recognition
+            same = (stream.endpoint, stream.session_id) == (asked.endpoint, asked.session_id)
+            if stream.kind is RecognitionKind.SSE_STREAM and same:
                 return other
         return None
 

@@ -8,10 +8,17 @@ from shadowcat_core.dedup import DedupWindow
 from shadowcat_core.errors import InvalidMessage
 from shadowcat_core.exchange import Exchange
 from shadowcat_core.framing import BodyFraming, Framing, LineFraming, SseFraming
-from shadowcat_core.interceptors import BatchPolicy
+from shadowcat_core.interceptors import BatchPolicy, Running
 from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES, MAX_EVENT_BYTES, MAX_HELD_BODY_BYTES
-from shadowcat_core.mcp import Direction, HeaderLookup, RecognitionKind, is_event_stream, is_json
-from shadowcat_core.messages import Message
+from shadowcat_core.mcp import (
+    Direction,
+    HeaderLookup,
+    RecognitionKind,
+    is_event_stream,
+    reads_as_event_stream,
+    reads_as_json,
+)
+from shadowcat_core.messages import Message, MessageBatch
 from shadowcat_core.outlet import Refusal
 from shadowcat_core.stream import BatchPipeline, Clock, StreamTap
 
@@ -36,9 +43,10 @@ def must_stream(exchange: Exchange, head: HeaderLookup) -> bool:
 
     So is what answers that were given here are to join, whatever its length.
     """
-    if exchange.owed and not is_event_stream(head.get("content-type")):
+    streams = _is_event_stream(exchange, head.get("content-type"))
+    if exchange.owed and not streams:
         return False
-    if exchange.listens or exchange.outlet is not None or is_event_stream(head.get("content-type")):
+    if exchange.listens or exchange.outlet is not None or streams:
         return True
     length = head.get("content-length") or ""
     return not (length.isdecimal() and int(length) <= MAX_HELD_BODY_BYTES)
@@ -46,7 +54,7 @@ def must_stream(exchange: Exchange, head: HeaderLookup) -> bool:
 
 def may_be_message(content_type: str | None) -> bool:
     """Say whether a body in one piece can be JSON-RPC; a page of HTML that explains a status is not."""
-    return not content_type or is_json(content_type)
+    return not content_type or reads_as_json(content_type)
 
 
 def make_tap(
@@ -62,7 +70,8 @@ def make_tap(
     Where the tap `is_judging` already, what passes is without content coding and of another length, so the head must
     not name either.
     """
-    decides = judges is not None and judges.decide_now and is_judged(exchange)
+    judged = is_judged(exchange) or exchange.may_tell
+    decides = judges is not None and judged and (judges.decide_now or bool(exchange.owed))
     framing, decoder = _reading_of(exchange, head, on_failure, whole=decides)
     tap = StreamTap(
         framing,
@@ -71,12 +80,12 @@ def make_tap(
         chunk_sinks=exchange.chunk_sinks,
         passed_sinks=exchange.passed_sinks,
         batch_sinks=exchange.batch_sinks,
-        pipeline=judges.pipeline if judges is not None and is_judged(exchange) else None,
+        pipeline=None if judges is None or not judged else _for_mcp(exchange, judges.pipeline),
         policy=None if judges is None else judges.policy,
         on_replies=_nobody if judges is None else judges.on_replies,
         decoder=decoder,
         passes_decoded=decides and decoder is not None,
-        sinks_first=exchange.sinks_first or (judges is not None and judges.decide_now and not decides),
+        sinks_first=exchange.sinks_first,
     )
     tap.outlet = exchange.outlet
     unreadable = decides and framing is None and _has_messages(exchange, head)
@@ -89,6 +98,33 @@ def make_tap(
 def is_judged(exchange: Exchange) -> bool:
     """Say whether the messages of an exchange are for interceptors: whether it is known to be MCP."""
     return exchange.recognition.is_mcp and exchange.recognition.kind is not RecognitionKind.MAYBE_STREAM
+
+
+class _Undecided:
+    """Lets everything pass until an event has told that a stream is MCP: the chunk sinks see it before."""
+
+    def __init__(self, exchange: Exchange, pipeline: BatchPipeline) -> None:
+        self._exchange = exchange
+        self._pipeline = pipeline
+
+    @property
+    def active(self) -> frozenset[Direction]:
+        return self._pipeline.active
+
+    def fails_closed(self, direction: Direction) -> bool:
+        return is_judged(self._exchange) and self._pipeline.fails_closed(direction)
+
+    def run(self, batch: MessageBatch, release: Callable[[MessageBatch], None] | None = None) -> Running | None:
+        return self._pipeline.run(batch, release) if is_judged(self._exchange) else None
+
+
+def _for_mcp(exchange: Exchange, pipeline: BatchPipeline) -> BatchPipeline:
+    return pipeline if is_judged(exchange) else _Undecided(exchange, pipeline)
+
+
+def _is_event_stream(exchange: Exchange, content_type: str | None) -> bool:
+    """Of an exchange of MCP what its client takes for one, of any other what is one."""
+    return (reads_as_event_stream if exchange.recognition.is_mcp else is_event_stream)(content_type)
 
 
 def _reading_of(
@@ -107,7 +143,7 @@ def _reading_of(
     except InvalidMessage as exc:
         on_failure(exc)
         return None, None
-    if is_event_stream(content_type):
+    if _is_event_stream(exchange, content_type):
         return SseFraming(context, dedup=DedupWindow() if exchange.resumes else None), decoder
     if exchange.listens:
         return LineFraming(context), decoder
@@ -118,7 +154,7 @@ def _reading_of(
 
 def _has_messages(exchange: Exchange, head: HeaderLookup) -> bool:
     content_type = head.get("content-type")
-    return exchange.listens or is_event_stream(content_type) or may_be_message(content_type)
+    return exchange.listens or _is_event_stream(exchange, content_type) or may_be_message(content_type)
 
 
 def _nobody(_replies: Sequence[Message]) -> None:

@@ -23,7 +23,6 @@ from shadowcat_core.mcp import (
     HeaderFields,
     Recogniser,
     Recognition,
-    RecognitionKind,
     is_event_stream,
 )
 from shadowcat_core.streaming import Judges, make_tap, must_stream
@@ -59,7 +58,7 @@ class Gate(Protocol):
 class FlowJudge(Protocol):
     """Decides about messages. What it gives is awaited before the flow goes on, when it gives anything."""
 
-    def judge_request(self, exchange: Exchange, flow: http.HTTPFlow, body: bytes) -> Awaitable[None] | None: ...
+    def judge_request(self, exchange: Exchange, flow: http.HTTPFlow, body: bytes | None) -> Awaitable[None] | None: ...
     def judge_response(self, exchange: Exchange, flow: http.HTTPFlow) -> Awaitable[None] | None: ...
     def judges(self, exchange: Exchange, flow: http.HTTPFlow) -> Judges: ...
 
@@ -107,7 +106,7 @@ class Exchanges:
             return None
         recognition, head, body = self._recognise(flow)
         if recognition.is_mcp:
-            exchange = self._open(flow, recognition, head, body)
+            exchange = self._open(flow, recognition, head, body or b"")
             waiting = None if self._is_own(flow) else self._judge.judge_request(exchange, flow, body)
             if waiting is not None:
                 return self._ask_after(waiting, exchange, flow)
@@ -163,6 +162,8 @@ class Exchanges:
             response.headers.pop("content-encoding", None)
         if tap.has_framing and judges is not None and judges.decide_now:  # now or when its first event tells
             response.headers.pop("content-length", None)
+            if flow.request.http_version == "HTTP/1.1":  # else nobody could tell its end from a cut
+                response.headers["transfer-encoding"] = "chunked"
         if exchange.owed:
             tap.owe(b"".join([sse.encode(reply.raw, event="message") for reply in exchange.owed]))
             exchange.owed = []
@@ -193,12 +194,12 @@ class Exchanges:
         for flow in left:
             self.error(flow)
 
-    def _recognise(self, flow: http.HTTPFlow) -> tuple[Recognition, HeaderFields, bytes]:
+    def _recognise(self, flow: http.HTTPFlow) -> tuple[Recognition, HeaderFields, bytes | None]:
         request = flow.request
         head = HeaderFields(request.headers.fields)
-        # A body that cannot be decoded is no body: nobody can tell what it is.
-        body = decoded_body(request.raw_content or b"", head.get("content-encoding") or "") or b""
-        return self._recogniser.request(request.method, lambda: request.url, head, body), head, body
+        body = decoded_body(request.raw_content or b"", head.get("content-encoding") or "")
+        place = (request.data.host, request.data.port, request.data.path.partition(b"?")[0])
+        return self._recogniser.request(request.method, lambda: request.url, head, body, place), head, body
 
     def _open(self, flow: http.HTTPFlow, recognition: Recognition, head: HeaderFields, body: bytes) -> Exchange:
         exchange = self._registry.open(flow.id, recognition, body)
@@ -214,15 +215,18 @@ class Exchanges:
         """Open an event stream that was not asked for in MCP's way: HTTP+SSE, an LLM's answer, somebody's own."""
         recognition, head, _ = self._recognise(flow)
         exchange = self._open(flow, recognition, head, b"")
-        if recognition.kind is RecognitionKind.MAYBE_STREAM:
-            exchange.chunk_sinks.append(FirstEvent(lambda found: self._settle(flow, exchange, found)))
+        # A GET that did not ask for an event stream and got one may be of a client that takes it all the same.
+        exchange.may_tell = not recognition.is_mcp and flow.request.method == "GET"
+        if exchange.may_tell:
+            decides = self._judge.judges(exchange, flow).decide_now
+            told = FirstEvent(lambda found: self._settle(flow, exchange, found), is_patient=decides)
+            exchange.chunk_sinks.append(told)
         return exchange
 
     def _settle(self, flow: http.HTTPFlow, exchange: Exchange, recognition: Recognition) -> None:
         exchange.settle(recognition)
-        if recognition.is_mcp and exchange.tap is not None:
-            pipeline = self._judge.judges(exchange, flow).pipeline
-            exchange.tap.intercept(pipeline, skips_first=recognition.endpoint is not None)
+        if recognition.endpoint is not None and exchange.tap is not None:
+            exchange.tap.skip(recognition.endpoint)
         self._recogniser.learn(recognition, flow.request.url)
         endpoint = recognition.endpoint or ""
         if isinstance(flow.client_conn.proxy_mode, ReverseMode) and leads_elsewhere(endpoint):

@@ -20,6 +20,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 from mitmproxy import ctx, flow, http
@@ -37,9 +38,10 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
     SendHttp,
 )
+from mitmproxy.utils import human
 
 from shadowcat_core.errors import ShadowcatError
-from shadowcat_core.limits import MAX_QUEUED_STREAM_BYTES
+from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_EVENT_BYTES, MAX_QUEUED_STREAM_BYTES
 from shadowcat_core.outlet import Cut, Send, Stall, Step, Wait
 from shadowcat_core.stream import Passed, StreamTap
 from shadowcat_core.waiting import Waiting
@@ -51,6 +53,9 @@ type Answer = Callable[[http.HTTPFlow, str], http.Response | None]
 
 type Left = Callable[[http.HTTPFlow], None]
 """Told that the client of an exchange left while an addon's hook for it was running."""
+
+type HoldsWhole = Callable[[http.HTTPFlow], bool]
+"""Says of a request whose head is here that its body must not stream, as somebody decides about it."""
 
 
 class UnexpectedInternalsError(ShadowcatError):
@@ -64,18 +69,19 @@ class ShadowcatWaitHook(commands.StartHook):
     waiting: Waiting
 
 
-def install(answer: Answer, left: Left) -> Callable[[], None]:
+def install(answer: Answer, left: Left, holds_whole: HoldsWhole) -> Callable[[], None]:
     """Rebind mitmproxy's stream class and give a function that restores it.
 
     Raises:
         UnexpectedInternalsError: a name or a parameter that the seam relies on is not there. Nothing was changed.
     """
     _check_shape()
-    original = http_layer.HttpStream
+    original, holds_whole_of = http_layer.HttpStream, holds_whole
 
     class SeamedHttpStream(_SeamedHttpStream):
         answer_for = staticmethod(answer)
         client_left = staticmethod(left)
+        holds_whole = staticmethod(holds_whole_of)
 
     http_layer.HttpStream = SeamedHttpStream  # type: ignore[misc]
 
@@ -108,9 +114,11 @@ def _check_shape() -> None:
 class _SeamedHttpStream(HttpStream):
     answer_for: Answer
     client_left: Left
+    holds_whole: HoldsWhole
     _waiting: Waiting | None = None
     _alarm: commands.RequestWakeup | None = None
     _has_left = False
+    _has_too_much = False
     _queued_bytes = 0
     _throttled: asyncio.ReadTransport | None = None
     _nudges: ClassVar[set[asyncio.Task[None]]] = set()
@@ -121,6 +129,8 @@ class _SeamedHttpStream(HttpStream):
         return super().handle_event(event)
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self._queued_bytes and isinstance(event, ResponseData):
+            self._see_unqueued(event)
         if isinstance(event, events.Wakeup):
             return self._flush(event)
         return cast(layer.CommandGenerator[None], super()._handle_event(event))
@@ -141,8 +151,10 @@ class _SeamedHttpStream(HttpStream):
             if tap.passes_first():
                 yield from self._send_data(event.data)
                 tap.watch(event.data)
-            else:
-                yield from self._pass_on(tap, [tap.take(event.data)])
+            elif not (yield from self._pass_on(tap, [tap.take(event.data)])):
+                return
+            if tap.has_posted:
+                yield from self._pass_on(tap, tap.flush())
         elif isinstance(event, ResponseEndOfMessage):
             if not (yield from self._pass_on(tap, tap.end())):
                 return
@@ -168,14 +180,22 @@ class _SeamedHttpStream(HttpStream):
                     return False
                 case _:
                     while not passed.done:
-                        if not (yield from self._wait(Waiting(passed.more(), passed.cancel))):
+                        if not (yield from self._wait(Waiting(passed.more, passed.cancel, self._is_killed))):
                             passed.cancel()
                             return False
                         if not (yield from self._deliver(tap, passed.take())):
                             return False
+        if tap.has_posted and not (yield from self._send_posted(tap)):
+            return False
         if tap.due_ns is not None and self._alarm is None:
             self._alarm = commands.RequestWakeup(max(0.0, (tap.due_ns - time.monotonic_ns()) / 1e9))
             yield self._alarm
+        return True
+
+    def _send_posted(self, tap: StreamTap) -> layer.CommandGenerator[bool]:
+        for posted in tap.flush():
+            if isinstance(posted, bytes) and not (yield from self._deliver(tap, posted)):
+                return False
         return True
 
     def _deliver(self, tap: StreamTap, data: bytes) -> layer.CommandGenerator[bool]:
@@ -194,10 +214,10 @@ class _SeamedHttpStream(HttpStream):
                 case Send(data):
                     yield from self._send_data(data)
                 case Wait(seconds):
-                    if not (yield from self._wait(Waiting.sleeping(seconds))):
+                    if not (yield from self._wait(Waiting.sleeping(seconds, self._is_killed))):
                         return False
                 case Stall():
-                    yield from self._wait(Waiting.forever())
+                    yield from self._wait(Waiting.forever(self._is_killed))
                     return False
                 case Cut(reason):
                     yield from self._cut(reason)
@@ -219,14 +239,18 @@ class _SeamedHttpStream(HttpStream):
             waiting.give_up()
         yield ShadowcatWaitHook(waiting)
         self._waiting = None
-        self._queued_bytes = 0
-        if self._throttled is not None:
-            self._throttled.resume_reading()
-            self._throttled = None
-        if self.flow.error is not None and self.flow.error.msg == flow.Error.KILLED_MESSAGE:
+        if self._is_killed():
             yield from self._cut(flow.Error.KILLED_MESSAGE)
-            return False
-        return True
+        elif self._has_too_much:
+            yield from self._cut("the server sent too much while a message was held")
+        elif not waiting.is_over:
+            yield from self._cut("Shadowcat was unloaded while a message was held")
+        else:
+            return True
+        return False
+
+    def _is_killed(self) -> bool:
+        return self.flow.error is not None and self.flow.error.msg == flow.Error.KILLED_MESSAGE
 
     def _cut(self, reason: str) -> layer.CommandGenerator[None]:
         """Break off both ways, as a server that dies would."""
@@ -251,12 +275,22 @@ class _SeamedHttpStream(HttpStream):
             elif hasattr(self, "flow"):
                 self.client_left(self.flow)
         elif isinstance(event, ResponseData):
-            self._queued_bytes += len(event.data)
+            self._queued_bytes += len(event.data) + CHUNK_OVERHEAD_BYTES
             if self._queued_bytes > MAX_QUEUED_STREAM_BYTES and self._waiting is not None:
                 # Again at each event: asyncio resumes by itself when its own buffer empties.
                 self._throttled = self._server_transport()
                 if self._throttled is not None:
                     self._throttled.pause_reading()
+                elif self._queued_bytes > MAX_EVENT_BYTES:  # a flow that mitmproxy replays, whose server none can slow
+                    self._has_too_much = True
+                    self._waiting.give_up()
+
+    def _see_unqueued(self, event: ResponseData) -> None:
+        """An event of the queue gets its turn."""
+        self._queued_bytes -= len(event.data) + CHUNK_OVERHEAD_BYTES
+        if self._throttled is not None and self._queued_bytes < MAX_QUEUED_STREAM_BYTES // 2:
+            self._throttled.resume_reading()
+            self._throttled = None
 
     def _server_transport(self) -> asyncio.ReadTransport | None:
         handler = self._connection_handler()
@@ -274,8 +308,10 @@ class _SeamedHttpStream(HttpStream):
             return
         # As if a wake-up that this layer had asked for were due.
         alarm = commands.RequestWakeup(0)
-        parent = cast(http_layer.HttpLayer, self.context.layers[self.context.layers.index(self) - 1])
-        parent.command_sources[alarm] = self
+        # Behind a CONNECT there is one HTTP layer within another, and each hands on what its own stream asked for.
+        for outer, inner in pairwise(self.context.layers):
+            if isinstance(outer, http_layer.HttpLayer):
+                outer.command_sources[alarm] = inner
         task = asyncio.get_running_loop().create_task(handler.server_event(events.Wakeup(alarm)))
         self._nudges.add(task)
         task.add_done_callback(self._nudges.discard)
@@ -301,6 +337,10 @@ class _SeamedHttpStream(HttpStream):
         return (yield from (steps if request else self._answering(steps)))
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        if request and self.holds_whole(self.flow):
+            limit = human.parse_size(self.context.options.body_size_limit)
+            if limit is None or len(self.request_body_buf) <= limit:
+                return False  # mitmproxy would let a large one stream
         steps = super().check_body_size(request)
         return (yield from (steps if request else self._answering(steps)))
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.flow import Error
 
 from shadowcat_core import sse
 from shadowcat_core.content_coding import decoded_body
@@ -27,11 +28,11 @@ from shadowcat_core.interceptors import (
     on_asyncio,
 )
 from shadowcat_core.jsonrpc import ErrorCode, Kind, error_response
-from shadowcat_core.mcp import Direction
+from shadowcat_core.mcp import METHOD_HEADER, Direction
 from shadowcat_core.messages import Act, Message, MessageBatch
 from shadowcat_core.mirroring import HeaderMirror
 from shadowcat_core.streaming import Judges, is_judged, may_be_message
-from shadowcat_core.waiting import until_done
+from shadowcat_core.waiting import Waiting, is_well_done, until_done
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Interception:
         self._on_record = on_record
         self._mirror = HeaderMirror()
         self._running: dict[str, Running] = {}
+        self._left: set[str] = set()
         self._policy: BatchPolicy | None = None
         registry.watchers.append(_SchemaWatcher(self._mirror))
 
@@ -115,23 +117,45 @@ class Interception:
         """The client left: nobody waits for what is held."""
         running = self._running.get(flow.id)
         if running is not None:
+            self._left.add(flow.id)
             running.cancel()
 
     def judges(self, exchange: Exchange, flow: http.HTTPFlow) -> Judges:
         """Who decides about an exchange's response."""
         return Judges(self.pipeline, partial(self._answer_server, exchange, flow), self._policy)
 
-    def judge_request(self, exchange: Exchange, flow: http.HTTPFlow, body: bytes) -> Awaitable[None] | None:
-        """Judge a request before it goes on; what is given is to be awaited, when there is something to wait for."""
+    def holds_whole(self, flow: http.HTTPFlow) -> bool:
+        """Say whether the body of a request must be complete before it goes on, so that it can be judged."""
+        request = flow.request
+        is_post = _C2S in self.pipeline.active and request.method == "POST"
+        return is_post and (METHOD_HEADER in request.headers or may_be_message(request.headers.get("content-type")))
+
+    def judge_request(self, exchange: Exchange, flow: http.HTTPFlow, body: bytes | None) -> Awaitable[None] | None:
+        """Judge a request before it goes on; what is given is to be awaited, when there is something to wait for.
+
+        `body` is None when its content coding cannot be undone.
+        """
         if not self.pipeline.active or not is_judged(exchange):
             return None
         if _S2C in self.pipeline.active:
             # What is coded would have to be decoded and could not be edited while it streams.
             flow.request.headers["accept-encoding"] = "identity"
-        if _C2S not in self.pipeline.active or not body:
+        if _C2S not in self.pipeline.active or body == b"":
+            return None
+        if flow.request.stream:
+            logger.warning("shadowcat: exchange %d has gone to its server unjudged, as it streams", exchange.number)
+            return None
+        if body is None:
+            if self.pipeline.fails_closed(_C2S):
+                self._refuse_request(exchange, flow, "the request's content coding cannot be undone")
             return None
         batch = MessageBatch.of_body(body, exchange.context(_C2S), exchange.started_ns)
-        return self._judge(flow, batch, lambda: self._asked(exchange, flow, batch))
+        return self._judge(
+            flow,
+            batch,
+            lambda: self._asked(exchange, flow, batch),
+            lambda: self._refuse_request(exchange, flow, "the judging of the request broke off"),
+        )
 
     def judge_response(self, exchange: Exchange, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Judge a response in one piece before it goes on; likewise."""
@@ -148,25 +172,39 @@ class Interception:
         body = decoded_body(raw, response.headers.get("content-encoding") or "")
         if body is None:
             if self.pipeline.fails_closed(_S2C):
-                self._refuse(exchange, flow)
+                self._refuse_response(exchange, flow, "the response's content coding cannot be undone")
             return None
         batch = MessageBatch.of_body(body, exchange.context(_S2C), self._registry.clock_ns())
-        return self._judge(flow, batch, lambda: self._answered(exchange, flow, batch))
+        return self._judge(
+            flow,
+            batch,
+            lambda: self._answered(exchange, flow, batch),
+            lambda: self._refuse_response(exchange, flow, "the judging of the response broke off"),
+        )
 
-    def _judge(self, flow: http.HTTPFlow, batch: MessageBatch, then: Callable[[], None]) -> Awaitable[None] | None:
+    def _judge(
+        self, flow: http.HTTPFlow, batch: MessageBatch, then: Callable[[], None], refuse: Callable[[], None]
+    ) -> Awaitable[None] | None:
         running = self.pipeline.run(batch)
         if running is None:
             then()
             return None
-        return self._wait(flow, running, then)
+        refuse = refuse if self.pipeline.fails_closed(batch.context.direction) else _let_go
+        return self._wait(flow, running, then, refuse)
 
-    async def _wait(self, flow: http.HTTPFlow, running: Running, then: Callable[[], None]) -> None:
+    async def _wait(
+        self, flow: http.HTTPFlow, running: Running, then: Callable[[], None], refuse: Callable[[], None]
+    ) -> None:
+        """Wait for a judgement; without one, be it that we are unloaded, what is not to pass unjudged is refused."""
         self._running[flow.id] = running
         try:
-            if await until_done(running):
-                then()
+            await Waiting(partial(until_done, running), running.cancel, lambda: _is_killed(flow)).wait()
         finally:
             del self._running[flow.id]
+            has_left = flow.id in self._left or _is_killed(flow)
+            self._left.discard(flow.id)
+        if not has_left:
+            (then if is_well_done(running) else refuse)()
 
     def _asked(self, exchange: Exchange, flow: http.HTTPFlow, batch: MessageBatch) -> None:
         if not batch.edited:
@@ -177,6 +215,8 @@ class Interception:
             flow.response = self._reply(exchange, replies)
             return
         exchange.owed = replies
+        if replies:  # they join the response, which must not be coded for that
+            flow.request.headers["accept-encoding"] = "identity"
         before = exchange.asked
         flow.request.content = body
         after = MessageBatch.of_body(body, batch.context)
@@ -238,8 +278,16 @@ class Interception:
         response.headers["content-type"] = "application/json"
         _set_body(response, b"[" + b",".join([*(reply.raw for reply in owed), *there]) + b"]")
 
-    def _refuse(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
-        text = "the response is in a content coding that nobody here knows, so no interceptor can judge it"
+    def _refuse_request(self, exchange: Exchange, flow: http.HTTPFlow, why: str) -> None:
+        exchange.answered_by_us = True
+        text = f"{why}, so no interceptor has judged it"
+        errors = self._errors(exchange, text) or error_response(None, ErrorCode.INTERCEPTOR_FAILED, text)
+        status = 200 if exchange.requests else 400
+        flow.response = http.Response.make(status, errors, {"content-type": "application/json"})
+        logger.warning("shadowcat: exchange %d: %s", exchange.number, text)
+
+    def _refuse_response(self, exchange: Exchange, flow: http.HTTPFlow, why: str) -> None:
+        text = f"{why}, so no interceptor has judged it"
         exchange.came = flow.response.raw_content if flow.response is not None else None
         flow.response = http.Response.make(200, self._errors(exchange, text), {"content-type": "application/json"})
         logger.warning("shadowcat: exchange %d: %s", exchange.number, text)
@@ -258,6 +306,14 @@ class Interception:
             deed = f"{audited}{_DONE[record.action]} by {record.interceptor}"
             exchange.deeds[deed] = exchange.deeds.get(deed, 0) + 1
         self._on_record(record)
+
+
+def _is_killed(flow: http.HTTPFlow) -> bool:
+    return flow.error is not None and flow.error.msg == Error.KILLED_MESSAGE
+
+
+def _let_go() -> None:
+    """Every interceptor fails open."""
 
 
 class _SchemaWatcher:

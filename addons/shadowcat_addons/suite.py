@@ -55,6 +55,7 @@ class Shadowcat:
         # shown for the last time.
         watchers: list[FlowWatcher] = [self.tape]
         self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], is_own)
+        self.own_requests.on_given_up = self.exchanges.error
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
         self.rules = Rules(pipeline, hold=self.hold.hold)
         watchers += [self.hold, self.live, self.console, self.faults]
@@ -76,7 +77,9 @@ class Shadowcat:
         for room in (*self._optional, self.exchanges, Views()):
             room.load(loader)
         try:
-            self._restore = http_stream.install(self.upstream_errors.answer, self.interception.cancel)
+            self._restore = http_stream.install(
+                self.upstream_errors.answer, self.interception.cancel, self.interception.holds_whole
+            )
         except http_stream.UnexpectedInternalsError as exc:
             logger.warning(
                 "shadowcat: this mitmproxy is not as expected (%s): what interceptors hold of a stream is dropped, an "

@@ -74,3 +74,14 @@ MAX_LEARNING_PAGES = Limit(
     reason="Pages of the first listing of a server's tools that are waited for. Beyond it the listing counts as over, "
     "so a server cannot add tools to it for ever; what comes later is reported as not pinned.",
 )
+MAX_OWN_REQUESTS_AT_ONCE = Limit(
+    16,
+    unit="requests",
+    reason="Messages that are being posted to servers in their clients' place at a time; further ones wait.",
+)
+MAX_OWN_REQUESTS = Limit(
+    1_000,
+    unit="requests",
+    reason="Messages that wait to be posted in their clients' place or are. A server that asks more than it lets be "
+    "answered gets no further answers, which is said.",
+)

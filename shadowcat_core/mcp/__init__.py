@@ -18,6 +18,8 @@ from shadowcat_core.mcp.headers import (
     media_type,
     mirrored_headers,
     param_headers,
+    reads_as_event_stream,
+    reads_as_json,
 )
 from shadowcat_core.mcp.protocol import (
     LEGACY_VERSIONS,
@@ -70,6 +72,8 @@ __all__ = [
     "param_headers",
     "progress_token",
     "protocol_version",
+    "reads_as_event_stream",
+    "reads_as_json",
     "recognise_request",
     "request_state",
     "subscription_id",

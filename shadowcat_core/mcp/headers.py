@@ -88,7 +88,9 @@ def mirrored_headers(payload: Json) -> dict[str, str]:
     name = target(method, payload.get("params"))
     if name is not None and (method in _NAMED_IN_HEADER or method.startswith("tasks/")):
         headers[NAME_HEADER] = encode_header_value(name)
-    if (version := protocol_version(payload)) is not None and method != "initialize":
+    version = protocol_version(payload)
+    # A version is written as it is, unlike names; one that is none must not become further headers.
+    if version is not None and method != "initialize" and _PLAIN.fullmatch(version):
         headers[PROTOCOL_VERSION_HEADER] = version
     return headers
 
@@ -149,6 +151,16 @@ def media_type(value: str | None) -> tuple[str, Mapping[str, str]]:
 def is_event_stream(content_type: str | None) -> bool:
     """True for `text/event-stream`, whatever its parameters."""
     return media_type(content_type)[0] == "text/event-stream"
+
+
+def reads_as_event_stream(content_type: str | None) -> bool:
+    """True for what clients of MCP take for an event stream: all that names it, as the SDKs do not parse the type."""
+    return "text/event-stream" in (content_type or "").lower()
+
+
+def reads_as_json(content_type: str | None) -> bool:
+    """True for what clients of MCP take for JSON, likewise."""
+    return "json" in (content_type or "").lower()
 
 
 def is_json(content_type: str | None) -> bool:

@@ -69,12 +69,12 @@ _BOTH_TYPES: Final = {"application/json", "text/event-stream"}
 
 
 def recognise_request(
-    http_method: str, headers: HeaderLookup, body: bytes, *, posted_to_endpoint: bool = False
+    http_method: str, headers: HeaderLookup, body: bytes | None, *, posted_to_endpoint: bool = False
 ) -> Recognition:
     """Tell what a complete HTTP request is.
 
     Args:
-        body: without content coding.
+        body: without content coding; None when it cannot be undone.
         posted_to_endpoint: the request goes to a URI that an `endpoint` event announced.
     """
     match http_method.upper():
@@ -116,7 +116,7 @@ def _recognise_get(headers: HeaderLookup) -> Recognition:
     return Recognition(RecognitionKind.NONE, "a GET without MCP headers that accepts no event stream")
 
 
-def _recognise_post(headers: HeaderLookup, body: bytes, *, posted_to_endpoint: bool) -> Recognition:
+def _recognise_post(headers: HeaderLookup, body: bytes | None, *, posted_to_endpoint: bool) -> Recognition:
     version, session_id = headers.get(PROTOCOL_VERSION_HEADER), headers.get(SESSION_ID_HEADER)
     if version or session_id or headers.get(METHOD_HEADER):
         return _by_headers(RecognitionKind.MESSAGES, headers, session_id)
@@ -126,8 +126,8 @@ def _recognise_post(headers: HeaderLookup, body: bytes, *, posted_to_endpoint: b
     content_type = headers.get("Content-Type")
     if content_type and not is_json(content_type):
         return Recognition(RecognitionKind.NONE, f"a POST of {media_type(content_type)[0] or 'an unreadable type'}")
-    found = _recognise_message(body)
-    if found.kind is RecognitionKind.JSON_RPC and _accepted(headers) >= _BOTH_TYPES:
+    found = _recognise_message(body or b"")
+    if (found.kind is RecognitionKind.JSON_RPC or body is None) and _accepted(headers) >= _BOTH_TYPES:
         evidence = "JSON-RPC from a client that accepts both JSON and an event stream"
         return Recognition(RecognitionKind.MESSAGES, evidence, Era.LEGACY)
     return found
@@ -144,20 +144,18 @@ def _by_headers(kind: RecognitionKind, headers: HeaderLookup, session_id: str | 
 
 
 def _recognise_message(raw: bytes) -> Recognition:
-    """Judge by one message, or the first of an array, alone."""
+    """Judge by one message, or by the first of an array that tells."""
     nothing = Recognition(RecognitionKind.NONE, "the body is no JSON-RPC message")
     # A JSON text with the name "jsonrpc" holds it literally or with an escape: anything else need not be parsed.
     if raw.find(b'"jsonrpc"') < 0 and raw.find(b"\\u") < 0:
         return nothing
     try:
-        if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
-            start, end = split_array(raw)[0]
-            raw = raw[start:end]
-        payload = parse(raw)
-    except (InvalidMessage, IndexError):
+        is_array = raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+        payloads = [parse(raw[start:end]) for start, end in split_array(raw)] if is_array else [parse(raw)]
+    except InvalidMessage:
         return nothing
-    found = envelope(payload)
-    return nothing if found.kind is Kind.INVALID else _judge(found, payload)
+    found = [_judge(about, payload) for payload in payloads if (about := envelope(payload)).kind is not Kind.INVALID]
+    return next((each for each in found if each.is_mcp), found[0] if found else nothing)
 
 
 def _judge(found: Envelope, payload: Json) -> Recognition:

@@ -4,6 +4,7 @@ What cannot be judged (a frame over the limit) passes when every interceptor fai
 fails closed: what nobody could look at must not get past somebody who decides.
 """
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
@@ -50,7 +51,6 @@ class Judging:
         on_failure: Callable[[Exception], None],
         direction: Direction,
         policy: BatchPolicy | None = None,
-        skips_first: bool = False,
     ) -> None:
         """Judge what a framing reads.
 
@@ -58,7 +58,8 @@ class Judging:
             passed: told of all bytes that go on, with their messages as they were edited; None where nobody looked.
             on_replies: gets the answers to what interceptors did not let through.
             policy: collects chunks before they are judged; None judges every chunk as it comes.
-            skips_first: the first event is none for interceptors: it says where to post (HTTP+SSE).
+
+        What the framing holds already has passed: the frame of it is not judged, and the rest of it passes.
         """
         self._framing: Framing | None = framing
         self._pipeline = pipeline
@@ -67,7 +68,8 @@ class Judging:
         self._on_replies = on_replies
         self._on_failure = on_failure
         self._direction = direction
-        self._skips_first = skips_first
+        self._passed_bytes = framing.held_bytes
+        self._endpoint: bytes | None = None
         self._ahead: list[bytes] = []
         self._held: Held | None = None
         self._cut: Cut | None = None
@@ -76,6 +78,11 @@ class Judging:
     def due_ns(self) -> int | None:
         """When what is collected is to be flushed; None when nothing is."""
         return None if self._batcher is None else self._batcher.due_ns
+
+    @property
+    def is_within_frame(self) -> bool:
+        """True while the frame that had passed in half has not passed as a whole."""
+        return self._passed_bytes > 0
 
     def take(self, chunk: bytes, arrived_ns: int) -> Passed:
         """Take a chunk. What is given must be dealt with before the next one is taken."""
@@ -90,6 +97,10 @@ class Judging:
         if batch is not None and self._batcher is not None:
             batch = self._batcher.add(batch)
         return b"" if batch is None else self._judge(batch)
+
+    def skip(self, endpoint: bytes) -> None:
+        """Leave alone the event that says where to post (HTTP+SSE), and all before it: they are no messages."""
+        self._endpoint = endpoint
 
     def flush(self) -> Passed:
         """Judge what was collected; to be called when it is due."""
@@ -106,11 +117,14 @@ class Judging:
         if batch is not None:
             yield self._judge(batch)
         elif rest := framing.close():  # an unfinished frame is no message, but its bytes belong to the body
-            yield self._pass_unseen(rest)
+            yield self._pass_unseen(self._not_passed(rest))
 
     def _judge(self, batch: MessageBatch) -> bytes | Held:
-        if self._skips_first and len(batch):
-            return self._judge_behind_first(batch)
+        if self._passed_bytes and len(batch):
+            return self._judge_behind(batch, 1)
+        if self._endpoint is not None and (position := _position_of(self._endpoint, batch)) is not None:
+            self._endpoint = None
+            return self._judge_behind(batch, position + 1)
         try:
             running = self._pipeline.run(batch, self._release)
         except Exception as exc:  # noqa: BLE001 - the tap's rule: to raise would drop the chunk
@@ -120,9 +134,10 @@ class Judging:
         self._held = Held(running, self._ahead, partial(self._settle, batch, running))
         return self._held
 
-    def _judge_behind_first(self, batch: MessageBatch) -> bytes | Held:
-        self._skips_first = False
-        first = batch.split(1) if len(batch) > 1 else None
+    def _judge_behind(self, batch: MessageBatch, position: int) -> bytes | Held:
+        """Let pass what stands before a position, and judge the rest."""
+        heads = (batch.split(at) for at in range(position, len(batch)))
+        first = next((head for head in heads if head is not None), None)
         if first is None:
             return self._pass(batch)
         self._ahead.append(self._pass(first))
@@ -137,6 +152,8 @@ class Judging:
         self._held = None
         try:
             running.result()
+        except CancelledError:  # not by us: then nobody would ask
+            return self._failed(batch, ShadowcatError("the judging of a message was cancelled"))
         except Exception as exc:  # noqa: BLE001 - as above
             return self._failed(batch, exc)
         return self._pass(batch)
@@ -147,19 +164,29 @@ class Judging:
             self._held.nudge()
 
     def _pass(self, batch: MessageBatch) -> bytes:
-        data = batch.emit()
+        data = self._not_passed(batch.emit())
         if batch.edited and (replies := batch.replies):
-            self._on_replies(replies)
+            try:
+                self._on_replies(replies)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._on_failure(exc)
         self._tell_passed(batch, data)
         return data
 
     def _failed(self, batch: MessageBatch, exc: Exception) -> bytes:
-        """The pipeline itself failed, which covers for its interceptors: a fault of ours."""
+        """The pipeline itself failed, although it covers for its interceptors."""
         self._on_failure(exc)
         if self._pipeline.fails_closed(self._direction):
             return b""
         batch.undo(0)
         return self._pass(batch)
+
+    def _not_passed(self, data: bytes) -> bytes:
+        """Leave away what had passed before judging began."""
+        if not self._passed_bytes:
+            return data
+        start, self._passed_bytes = self._passed_bytes, 0
+        return data[start:]
 
     def _pass_unseen(self, data: bytes) -> bytes:
         self._tell_passed(None, data)
@@ -169,7 +196,7 @@ class Judging:
         """Judge what was collected until now, and nothing any more."""
         framing, self._framing = self._framing, None
         self._on_failure(exc)
-        unseen = (b"" if framing is None else framing.close()) + chunk
+        unseen = self._not_passed(b"" if framing is None else framing.close()) + chunk
         collected = None if self._batcher is None else self._batcher.flush()
         if self._pipeline.fails_closed(self._direction):
             self._cut = Cut(f"{exc}, so no interceptor can judge it")
@@ -181,3 +208,7 @@ class Judging:
             return judged + self._pass_unseen(unseen)
         judged.then(partial(self._pass_unseen, unseen))
         return judged
+
+
+def _position_of(data: bytes, batch: MessageBatch) -> int | None:
+    return next((position for position, message in batch.where() if message.raw.strip() == data), None)

@@ -93,8 +93,8 @@ class StreamTap:
         self._passes_decoded = passes_decoded
         self._sinks_first = sinks_first
         self._max_behind_bytes = int(max_behind_bytes)
-        self._skips_first = False
         self._judging: Judging | None = None
+        self._said_coded = False
         self._posted: list[bytes] = []
         self._is_over = False
         self._judges()
@@ -116,19 +116,22 @@ class StreamTap:
 
     def passes_first(self) -> bool:
         """True when the next chunk may be sent before it is looked at (`watch`), as nobody decides about it."""
-        return not (self._sinks_first or self.outlet is not None or self._judges())
+        if self._judging is not None or self._sinks_first or self.outlet is not None:
+            return False
+        pipeline = self._pipeline
+        return pipeline is None or self._direction not in pipeline.active or not self._judges()
 
     def watch(self, chunk: bytes) -> None:
         """Look at a chunk that has passed, or is about to; the chunk sinks see it now, the batch sinks soon."""
         arrived_ns = self._arrive(chunk)
-        self._passed(arrived_ns, chunk)
+        if self._passed_sinks:
+            self._passed(arrived_ns, chunk)
         self._watch(arrived_ns, chunk)
 
     def take(self, chunk: bytes) -> Passed:
         """Take a chunk and give what becomes of it, to be dealt with before the next one is taken."""
         arrived_ns = self._arrive(chunk)
         if not self._judges():
-            self._skips_first = False
             self._passed(arrived_ns, chunk)
             self._watch(arrived_ns, chunk)
             return chunk
@@ -142,8 +145,8 @@ class StreamTap:
 
     def flush(self) -> Iterator[Passed]:
         """Give what was posted, and what was collected for long enough."""
-        posted, self._posted = self._posted, []
-        if posted:
+        if self.has_posted:
+            posted, self._posted = self._posted, []
             data = b"".join(posted)
             self._passed(self._clock_ns(), data)
             yield data
@@ -163,7 +166,8 @@ class StreamTap:
 
     def post(self, data: bytes) -> bool:
         """Send whole frames of our own between others; False when the stream has no way to."""
-        if self._is_over or self.on_post is None:
+        is_coded = self._decoder is not None and not self._passes_decoded
+        if self._is_over or self.on_post is None or is_coded:
             return False
         self._posted.append(data)
         self.on_post()
@@ -174,17 +178,23 @@ class StreamTap:
         self._posted.append(data)
 
     @property
+    def has_posted(self) -> bool:
+        """True when something of our own is to be sent, and no frame has passed in half."""
+        if not self._posted:
+            return False
+        judging = self._judging
+        within = self._watching.is_within_frame() if judging is None else judging.is_within_frame
+        return self._is_over or not within
+
+    @property
     def due_ns(self) -> int | None:
         """When `flush` is to be called for what is collected; None when nothing is."""
         return None if self._judging is None else self._judging.due_ns
 
-    def intercept(self, pipeline: BatchPipeline, *, skips_first: bool = False) -> None:
-        """Judge what comes from now on: it was not known before what the stream is.
-
-        `skips_first`: the event that told is none for interceptors.
-        """
-        self._pipeline = pipeline
-        self._skips_first = skips_first
+    def skip(self, endpoint: str) -> None:
+        """Leave alone the event of the chunk at hand that says where to post (HTTP+SSE), and all before it."""
+        if self._judging is not None:
+            self._judging.skip(endpoint.encode())
 
     def catch_up(self) -> None:
         """Let the batch sinks see every message that has passed. Call it now and then while the stream is quiet."""
@@ -205,13 +215,16 @@ class StreamTap:
         self._on_replies = _ignore
 
     def _judges(self) -> bool:
-        """Say whether messages are judged; begins to as soon as there is an interceptor and no message half passed."""
+        """Say whether messages are judged; begins to as soon as there is an interceptor."""
         if self._judging is not None:
             return True
         pipeline = self._pipeline
         if pipeline is None or self._direction not in pipeline.active:
             return False
         if self._decoder is not None and not self._passes_decoded:
+            if pipeline.fails_closed(self._direction) and not self._said_coded:
+                self._said_coded = True
+                self._fail(ShadowcatError("a coded stream began before its interceptors, which cannot judge it"))
             return False
         framing = self._watching.hand_over()
         if framing is None:
@@ -224,7 +237,6 @@ class StreamTap:
             on_failure=self._fail,
             direction=self._direction,
             policy=self._policy,
-            skips_first=self._skips_first,
         )
         return True
 

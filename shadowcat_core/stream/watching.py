@@ -60,19 +60,24 @@ class Watching:
         return self._bytes
 
     def hand_over(self) -> Framing | None:
-        """Let somebody else read the stream from here; None while a frame has passed in half, or there is none to read.
+        """Let somebody else read the stream from here; None while there is none to read.
 
-        What waits is read before that.
+        What waits is read before that. What the framing holds then has passed.
         """
         if not self._reads:
             return None
         self.catch_up()
-        framing = self._framing
-        if framing is None or framing.held_bytes:
+        if self._framing is None:
             return None
         self._reads = False
         self._decoder = None
-        return framing
+        return self._framing
+
+    def is_within_frame(self) -> bool:
+        """True when what has passed ends in the middle of a frame."""
+        if self._reads:
+            self.catch_up()
+        return self._reads and self._framing is not None and self._framing.held_bytes > 0
 
     def catch_up(self) -> None:
         """Show every message that has passed.

@@ -21,7 +21,7 @@ def test_the_seam_was_proved_on_this_mitmproxy():
 
 def test_the_seam_goes_in_and_out():
     original = http_layer.HttpStream
-    restore = http_stream.install(nothing, nothing)
+    restore = http_stream.install(nothing, nothing, nothing)
     assert http_layer.HttpStream is not original
     assert issubclass(http_layer.HttpStream, original)
     restore()
@@ -30,7 +30,7 @@ def test_the_seam_goes_in_and_out():
 
 def test_a_seam_laid_over_ours_is_not_torn_out(monkeypatch):
     monkeypatch.setattr(http_layer, "HttpStream", http_layer.HttpStream)
-    restore = http_stream.install(nothing, nothing)
+    restore = http_stream.install(nothing, nothing, nothing)
 
     class Others(http_layer.HttpStream):
         pass
@@ -57,7 +57,7 @@ def test_internals_of_another_shape_are_left_alone_and_said(monkeypatch, caplog,
     original = http_layer.HttpStream
     change(monkeypatch)
     with pytest.raises(http_stream.UnexpectedInternalsError):
-        http_stream.install(nothing, nothing)
+        http_stream.install(nothing, nothing, nothing)
     with taddons.context(suite := Shadowcat()):
         assert http_layer.HttpStream is original
         assert "this mitmproxy is not as expected" in caplog.text

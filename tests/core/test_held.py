@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from shadowcat_core.content_coding import decoder_for
 from shadowcat_core.framing import SseFraming
 from shadowcat_core.interceptors import BatchPolicy
 from shadowcat_core.outlet import Cut
@@ -83,6 +84,40 @@ def test_what_is_owed_comes_before_all_else_and_what_is_posted_between_two_frame
         await stream.end()
         assert said(stream.body.removesuffix(event(2)[:9])) == ["owed", "1", "mine", "also mine"]
         assert b"".join(stream.passed) == stream.body
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("judges", [False, True])
+def test_what_is_posted_waits_for_the_end_of_a_frame_that_has_passed_in_half(judges):
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline)
+        stream.tap.on_post = lambda: None
+        await stream.take(event(1)[:20])
+        if judges:
+            pipeline.add(Says(steered))
+            assert not stream.tap.passes_first()
+        assert stream.tap.post(event("mine"))
+        await stream.flush()
+        assert stream.body == event(1)[:20]
+        assert not stream.tap.has_posted
+        await stream.take(event(1)[20:])
+        assert stream.tap.has_posted
+        await stream.flush()
+        assert stream.body == event(1) + event("mine")
+
+    in_virtual_time(scenario())
+
+
+def test_nothing_can_be_posted_on_a_stream_that_passes_in_its_coding():
+    async def scenario():
+        stream = wire(decoder=decoder_for("gzip"))
+        stream.tap.on_post = lambda: None
+        assert not stream.tap.post(event("mine"))
+        stream = wire(pipeline_of(Says(steered)), decoder=decoder_for("gzip"), passes_decoded=True)
+        stream.tap.on_post = lambda: None
+        assert stream.tap.post(event("mine"))
 
     in_virtual_time(scenario())
 

@@ -4,11 +4,14 @@ import asyncio
 import gzip
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shadowcat_core.content_coding import decoder_for
+from shadowcat_core.framing import LineFraming, SseFraming
 from shadowcat_core.interceptors import BatchPolicy, Continue
 from shadowcat_core.mcp import Direction
-from tests.core.interception import Says, in_virtual_time, pipeline_of
+from tests.core.interception import TO_CLIENT, Says, in_virtual_time, pipeline_of
 from tests.core.judged_stream import event, said, steered, wire
 
 # What cannot be judged.
@@ -179,18 +182,90 @@ def test_an_interceptor_of_the_other_direction_changes_nothing():
     in_virtual_time(scenario())
 
 
-def test_an_interceptor_that_is_added_while_a_frame_has_passed_in_half_waits_for_its_end():
+HALVES = {
+    "event": (event(1, block=1), event(2, block=1) + event(3)),
+    "comment": (b": a comment of some length\n\n", event(2) + event(3)),
+    "array": (
+        b'data: [{"jsonrpc":"2.0","method":"notifications/1"},{"jsonrpc":"2.0","method":"notifications/2"}]\n\n',
+        event(2, block=1) + event(3),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("together", [False, True])
+def test_an_interceptor_that_is_added_while_a_frame_has_passed_in_half_judges_from_the_next_one_on(kind, together):
+    half, rest = HALVES[kind]
+
     async def scenario():
         pipeline = pipeline_of()
         stream = wire(pipeline)
-        await stream.take(event(1, block=1)[:20])
+        await stream.take(half[:20])
         pipeline.add(Says(steered))
-        assert stream.tap.passes_first()
-        await stream.take(event(1, block=1)[20:])
         assert not stream.tap.passes_first()
-        await stream.take(event(2, block=1) + event(3))
+        await stream.take(*([half[20:] + rest] if together else [half[20:30], half[30:], rest]))
         await stream.end()
-        assert said(stream.body) == ["1", "3"]
+        judged = rest if kind == "comment" else event(3)
+        assert stream.body == b"".join(stream.passed) == half + judged
+        assert b"".join(stream.came) == half + rest
+
+    in_virtual_time(scenario())
+
+
+def test_an_interceptor_that_is_added_on_a_stream_whose_chunks_all_end_within_an_event_judges_all_the_same():
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline)
+        whole = b"".join(event(number, block=1) for number in range(100))
+        for at in range(0, len(whole), len(event(10, block=1)) - 1):
+            if at > 2_000 and not pipeline.stages:
+                pipeline.add(Says(steered))
+            await stream.take(whole[at : at + len(event(10, block=1)) - 1])
+        assert 20 < len(said(stream.body)) < 40
+
+    in_virtual_time(scenario())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from([event(1), b": c\n\n", b"data: x\r\n\r\n", b"\xef\xbb\xbf", b"id: 1\n\n", b"\r", b"y"])),
+    st.integers(1, 30),
+    st.integers(0, 20),
+)
+def test_whenever_an_interceptor_is_added_no_byte_is_lost_or_doubled(pieces, cut, added_at):
+    whole = b"".join(pieces)
+
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline)
+        for number, at in enumerate(range(0, len(whole), cut)):
+            if number == added_at:
+                pipeline.add(Says(lambda _: Continue()))
+            await stream.take(whole[at : at + cut])
+        await stream.end()
+        assert stream.body == b"".join(stream.passed) == b"".join(stream.came) == whole
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("how", ["end", "too large", "line"])
+@pytest.mark.parametrize("fail", ["open", "closed"])
+def test_a_half_that_had_passed_is_not_sent_again_however_the_frame_ends(how, fail):
+    async def scenario():
+        pipeline = pipeline_of()
+        framing = LineFraming(TO_CLIENT) if how == "line" else SseFraming(TO_CLIENT, max_event_bytes=300)
+        stream = wire(pipeline, framing=framing)
+        whole = b'{"jsonrpc":"2.0","method":"notifications/last"}' if how == "line" else b"data: " + b"x" * 100
+        await stream.take(whole[:20])
+        pipeline.add(Says(steered), fail=fail)
+        await stream.take(whole[20:])
+        if how == "too large":
+            await stream.take(HUGE)
+            assert stream.body == (whole[:20] if fail == "closed" else whole + HUGE)
+        else:
+            await stream.end()
+            assert stream.body == whole
+        assert b"".join(stream.passed) == stream.body
 
     in_virtual_time(scenario())
 
@@ -210,12 +285,12 @@ def test_an_interceptor_that_is_added_on_a_coded_stream_only_watches():
 
 
 @pytest.mark.parametrize("cut", [1, 30, 10_000])
-def test_a_stream_that_says_first_where_to_post_is_judged_from_its_second_event_on(cut):
+def test_the_event_that_says_where_to_post_is_left_alone_with_all_before_it(cut):
     async def scenario():
         seen = Says(steered)
         endpoint = b"event: endpoint\ndata: /messages?session_id=1\n\n"
-        stream = wire()
-        stream.tap.intercept(pipeline_of(seen), skips_first=True)
+        stream = wire(pipeline_of(seen))
+        stream.tap.skip("/messages?session_id=1")
         whole = b": hello\n\n" + endpoint + event(1, block=1) + event(2, hold_s=1)
         await stream.take(*(whole[at : at + cut] for at in range(0, len(whole), cut)))
         await stream.end()
@@ -225,11 +300,11 @@ def test_a_stream_that_says_first_where_to_post_is_judged_from_its_second_event_
     in_virtual_time(scenario())
 
 
-def test_a_first_event_that_is_alone_in_its_chunk_passes_at_once_with_what_stands_before_it():
+def test_when_nothing_says_where_to_post_everything_is_judged():
     async def scenario():
-        stream = wire()
-        stream.tap.intercept(pipeline_of(Says(steered)), skips_first=True)
-        await stream.take(event("first", block=1), event(1, block=1), event(2))
-        assert said(stream.body) == ["first", "2"]
+        stream = wire(pipeline_of(Says(steered)))
+        stream.tap.skip("/messages")
+        await stream.take(event(1, block=1), event(2))
+        assert said(stream.body) == ["2"]
 
     in_virtual_time(scenario())

@@ -187,15 +187,24 @@ def test_a_body_in_an_unknown_coding_is_refused_when_somebody_fails_closed():
 def test_a_stream_of_somebody_elses_is_not_judged_until_it_is_known_to_be_mcp(fields):
     async def scenario():
         exchange = exchange_of(b"", RecognitionKind.MAYBE_STREAM)
-        body = gzip.compress(event(1, block=1)) if fields.get("content-encoding") else event(1, block=1)
+        exchange.may_tell = True
+        body = event(1, block=1) + event(2)
+        coded = gzip.compress(body) if fields.get("content-encoding") else body
         judges = judges_of(Says(steered))
-        tap = make_tap(exchange, fields, clock_ns=clock_ns, on_failure=lambda _exc: None, judges=judges)
-        assert not tap.is_judging
-        assert not tap.passes_first(), "the chunk that tells what it is must be looked at before it passes"
-        sent, failures = await through(exchange, fields, body, judges, cut=9)
-        assert (sent, failures) == (body, [])
+        assert await through(exchange, fields, coded, judges, cut=9) == (body, [])
+        exchange.settle(Recognition(RecognitionKind.STREAM, "an event told", Era.LEGACY))
+        assert await through(exchange, fields, coded, judges, cut=9) == (event(2), [])
 
     in_virtual_time(scenario())
+
+
+def test_a_stream_that_no_event_may_tell_to_be_mcp_is_only_watched():
+    exchange = exchange_of(b"", RecognitionKind.NONE)
+    exchange.settle(Recognition(RecognitionKind.NONE, "an answer of an LLM"))
+    tap = make_tap(
+        exchange, head(content_type=SSE), clock_ns=clock_ns, on_failure=print, judges=judges_of(Says(steered))
+    )
+    assert tap.passes_first()
 
 
 def test_whether_to_decide_is_asked_when_the_head_is_here():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shadowcat_core.waiting import Waiting, until_done
+from shadowcat_core.waiting import LOOK_S, Waiting, is_well_done, until_done
 from tests.core.interception import in_virtual_time, now_s
 
 
@@ -36,7 +36,7 @@ def test_a_wait_that_is_given_up_is_over_at_once_and_leaves_no_task(make):
 def test_who_waits_is_told_when_it_is_given_up_even_before_it_waits():
     async def scenario():
         told = []
-        waiting = Waiting(asyncio.sleep(1000), lambda: told.append("left"))
+        waiting = Waiting(lambda: asyncio.sleep(1000), lambda: told.append("left"))
         waiting.give_up()
         await waiting.wait()
         assert told == ["left"]
@@ -63,12 +63,15 @@ def test_work_that_is_done_or_cancelled_or_failed_tells_which():
         raise LookupError("it")
 
     async def scenario():
-        assert await until_done(asyncio.ensure_future(asyncio.sleep(3))) is True
+        done = asyncio.ensure_future(asyncio.sleep(3))
+        assert not is_well_done(done)
+        await until_done(done)
         cancelled = asyncio.ensure_future(asyncio.sleep(1000))
         asyncio.get_running_loop().call_later(1, cancelled.cancel)
-        assert await until_done(cancelled) is False
-        with pytest.raises(LookupError, match="it"):
-            await until_done(asyncio.ensure_future(fail()))
+        await until_done(cancelled)
+        failed = asyncio.ensure_future(fail())
+        await until_done(failed)
+        assert [is_well_done(work) for work in (done, cancelled, failed)] == [True, False, False]
 
     in_virtual_time(scenario())
 
@@ -85,3 +88,20 @@ def test_who_waits_for_work_can_be_cancelled_while_the_work_goes_on():
         assert not work.cancelled()
 
     in_virtual_time(scenario())
+
+
+def test_a_wait_that_became_moot_is_given_up_soon():
+    async def scenario():
+        told, began_s = [], now_s()
+        waiting = Waiting(
+            lambda: asyncio.get_running_loop().create_future(), lambda: told.append(now_s()), lambda: now_s() > began_s + 10
+        )
+        await waiting.wait()
+        assert waiting.is_over
+        assert began_s + 10 <= told[0] <= began_s + 10 + 2 * LOOK_S
+
+    in_virtual_time(scenario())
+
+
+def test_a_wait_that_nobody_waited_for_is_not_over():
+    assert not Waiting.sleeping(1).is_over

@@ -1,0 +1,54 @@
+"""Limits of beginning sessions anew, and of streams that clients come back for."""
+
+from shadowcat_core.limits.limit import KiB, Limit, MiB
+
+REVIVAL_TIMEOUT_S = Limit(
+    10,
+    unit="s",
+    reason="Beginning a session anew at a server, subscriptions included. The client's request waits meanwhile; later "
+    "it is answered with an error.",
+)
+ENDING_TIMEOUT_S = Limit(
+    2,
+    unit="s",
+    reason="Telling a server that one of its sessions is over. Nobody waits for it, and a server that is not told "
+    "ends the session when it has been idle for long.",
+)
+MAX_ENDINGS = Limit(
+    8,
+    unit="requests",
+    reason="Servers' sessions that a sweep ends at the same time, so that a hundred expired ones are no burst.",
+)
+UNLOGGED_BYTES = Limit(
+    256 * KiB,
+    unit="bytes",
+    reason="Events of one stream that wait for the log, 128 bytes for keeping each included. Beyond it, while the "
+    "store is away or slow, the oldest are left out of the log and count as lost to who missed them; the wire goes on.",
+)
+UNLOGGED_TOTAL_BYTES = Limit(
+    16 * MiB,
+    unit="bytes",
+    reason="Likewise of all streams together; beyond it the stream that goes on leaves out its oldest.",
+)
+MAX_CARRIED_ID_BYTES = Limit(
+    256,
+    unit="bytes",
+    reason="A server's event id that is carried inside ours, so that a stream can be resumed there whatever the log "
+    "has. Real ones have up to 80; a longer one is known to the log alone.",
+)
+READING_BEAT_S = Limit(
+    5,
+    unit="s",
+    reason="Between two notes in the log that a stream, whose client has left, is still read from its server.",
+)
+FOLLOW_POLL_MS = Limit(
+    250,
+    unit="ms",
+    reason="Between two looks for new events of a stream that another proxy reads: what a client on a detour waits "
+    "longer, at four look-ups a second.",
+)
+FOLLOW_SILENCE_MS = Limit(
+    12_000,
+    unit="ms",
+    reason="A stream that another proxy reads counts as left alone after this silence: two beats and some.",
+)
