@@ -35,6 +35,7 @@ FLOORS = {
     "exchange": 7,
     "tape": 5,
     "sessions": 5,
+    "resumption": 6,
     "upstreams": 5,
     "metrics": 7,
     "streaming": 8,

@@ -1,0 +1,9 @@
+"""What proxies tell each other in a stream's log: comments that take a position and are not for clients."""
+
+from typing import Final
+
+STILL_READ: Final = b": read without its client\n\n"
+"""The client has left this proxy, which goes on reading from the server: its events will be in the log."""
+TAKEN_OVER: Final = b": taken over\n\n"
+"""The client is at another proxy, which reads from the server now; whoever wrote the stream before is to stop."""
+REMARKS: Final = frozenset({STILL_READ, TAKEN_OVER})

@@ -1,0 +1,143 @@
+"""Whatever breaks, in whatever order: the client gets all events of the server's, in order, each once."""
+
+import asyncio
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from shadowcat_core.sessions import Retention
+from shadowcat_core.sessions.contract import SetClock
+from tests.core.resumption_world import World, new_session, settle
+
+PROXIES = st.integers(0, 1)
+
+
+class Machine(RuleBasedStateMachine):
+    retention = None
+
+    def __init__(self):
+        super().__init__()
+        self.clock = SetClock()
+        self.runner = asyncio.Runner()
+        self.run(self.begin())
+
+    def run(self, step):
+        return self.runner.run(step)
+
+    async def begin(self):
+        self.world = World(self.clock, retention=type(self).retention)
+        await new_session(self.world.store, self.clock)
+
+    def teardown(self):
+        try:
+            self._finish()
+        finally:
+            self.run(self.world.aclose())
+            self.runner.close()
+
+    def _finish(self):
+        self.run(self.heal())
+        assert self.world.client.received == self.world.server.sent
+        assert all(lost == 0 for _, lost in self.world.outcomes)
+
+    async def heal(self):
+        """All is well again: the client comes back until it has everything."""
+        world = self.world
+        for attempt in range(3):
+            await world.drop_client()
+            await world.connect(attempt % 2)
+            await settle(400)
+            world.client.read()
+
+    @initialize(proxy=PROXIES, primes=st.booleans(), line_end=st.sampled_from([b"\n", b"\r\n"]))
+    def connect_first(self, proxy, primes, line_end):
+        world = self.world
+        world.server.line_end = line_end
+        # An event that nobody has an id before is in the log, or nowhere.
+        self.may_forget = primes = primes or type(self).retention is not None
+
+        async def connect():
+            await world.connect(proxy)
+            line = world.client.line
+            line.send(line.reading.stream.prime())
+            if primes:
+                world.server.prime()
+
+        self.run(connect())
+        world.client.read()
+
+    @rule(count=st.integers(1, 4), logged=st.booleans())
+    def emit(self, count, logged):
+        async def emit():
+            self.world.server.emit(count)
+            if logged:
+                await settle()
+
+        self.run(emit())
+
+    @rule(size=st.none() | st.integers(1, 150))
+    def client_reads(self, size):
+        self.world.client.read(size)
+
+    @rule(noticed=st.booleans(), read_on=st.booleans())
+    def client_drops(self, noticed, read_on):
+        self.run(self.world.drop_client(noticed=noticed, read_on=read_on))
+
+    @rule(proxy=PROXIES, noticed=st.booleans())
+    def client_comes(self, proxy, noticed):
+        async def come():
+            await self.world.drop_client(noticed=noticed)
+            await self.world.connect(proxy)
+
+        self.run(come())
+
+    @rule(reconnect=st.booleans())
+    def server_drops(self, reconnect):
+        self.run(self.world.drop_server(reconnect=reconnect))
+
+    @rule(repeats=st.integers(0, 5))
+    def server_repeats(self, repeats):
+        # What neither log nor client remember cannot be known for a repetition.
+        self.world.server.repeats = min(repeats, 1) if self.may_forget else repeats
+
+    @rule(proxy=PROXIES)
+    def proxy_dies(self, proxy):
+        self.run(self.world.kill(proxy))
+
+    @rule()
+    def beat(self):
+        async def beat():
+            for keeper in self.world.keepers:
+                keeper.beat()
+            await settle()
+
+        self.run(beat())
+
+    @rule(by_ms=st.sampled_from([1_000, 100_000, 400_000]))
+    def wait(self, by_ms):
+        self.clock.advance(by_ms if self.may_forget else 1)
+        self.run(self.world.store.touch("the-session"))
+
+    @invariant()
+    def nothing_is_lost_or_doubled_so_far(self):
+        received = self.world.client.received
+        assert received == self.world.server.sent[: len(received)]
+
+
+def check(retention, examples):
+    machine = type("OneMachine", (Machine,), {"retention": retention})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def test_no_event_is_lost_and_none_comes_twice_whatever_breaks():
+    check(None, 150)
+
+
+def test_neither_when_the_log_keeps_next_to_nothing():
+    check(Retention(max_events=3, max_bytes=2_000, max_age_ms=150_000, max_streams=2), 150)
