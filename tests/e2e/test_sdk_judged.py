@@ -1,0 +1,47 @@
+"""Official SDK clients and servers while an interceptor looks at, and now and then holds, every message of theirs."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.e2e.proxies import SCRIPTS, Proxies
+from tests.e2e.sdk import Client, Server, Servers
+from tests.e2e.test_sdk_matrix import PAIRS, client, server
+
+__all__ = ["client", "server"]
+
+pytestmark = pytest.mark.partner
+
+SLOW_JUDGE = SCRIPTS / "slow_judge.py"
+HOLD_THIRD = SCRIPTS / "hold_third.py"
+HOLD_S = 0.4
+
+
+@pytest.mark.parametrize(("client", "server"), PAIRS, indirect=True)
+async def test_a_session_that_is_judged_and_held_is_the_session_without_the_proxy(
+    proxies: Proxies, servers: Servers, client: Client, server: Server
+):
+    url = servers.url(server)
+    proxy = proxies.shadowcat(f"reverse:{url}", SLOW_JUDGE)
+    direct, judged = await asyncio.gather(client.converse(server, url), client.converse(server, proxy.url))
+    assert "error" not in direct
+    assert judged == direct
+    assert "interceptor SlowJudge failed" not in proxy.process.log
+
+
+@pytest.mark.parametrize(
+    ("client", "server"), [("sdk1", "sdk1"), ("sdk2-auto", "sdk2"), ("sdk2-legacy", "everything")], indirect=True
+)
+async def test_an_official_client_gets_a_held_progress_notification_in_its_place(
+    proxies: Proxies, servers: Servers, client: Client, server: Server
+):
+    url = servers.url(server)
+    proxy = proxies.shadowcat(f"reverse:{url}", HOLD_THIRD)
+    direct = await client.converse(server, url)
+    began = time.monotonic()
+    held = await client.converse(server, proxy.url)
+    assert time.monotonic() - began >= HOLD_S
+    assert len(held["progress"]) >= 4
+    assert held == direct
+    assert "held the third" in proxy.process.log
