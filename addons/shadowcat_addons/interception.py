@@ -267,16 +267,14 @@ class Interception:
         owed, exchange.owed = exchange.owed, []
         if not owed:
             return
+        there = MessageBatch.of_body(response.get_content(strict=False) or b"", exchange.context(_S2C))
+        if not all(message.is_json for message in there):
+            return  # a page, say, that explains a status: it stands for the whole request
         exchange.came = exchange.came or response.raw_content
-        body = response.content or b""
-        there = [body] if body else []
-        if body.lstrip()[:1] == b"[":
-            inner = body.strip()[1:-1].strip()
-            there = [inner] if inner else []
         if response.status_code == 202:
             response.status_code = 200
         response.headers["content-type"] = "application/json"
-        _set_body(response, b"[" + b",".join([*(reply.raw for reply in owed), *there]) + b"]")
+        _set_body(response, b"[" + b",".join([message.raw for message in (*owed, *there)]) + b"]")
 
     def _refuse_request(self, exchange: Exchange, flow: http.HTTPFlow, why: str) -> None:
         exchange.answered_by_us = True

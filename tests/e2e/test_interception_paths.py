@@ -147,6 +147,56 @@ async def test_answers_given_here_join_an_array_that_comes_in_pieces(origin: Ori
         assert {reply["id"] for reply in json.loads(await response.rest())} == {"refuse", "echo"}
 
 
+@pytest.mark.parametrize("page", [b"<html>broken</html>", b"[error] broken", b""])
+async def test_answers_given_here_join_no_page_that_explains_a_status(origin: Origin, proxy: Proxy, page):
+    calls = [json.loads(wire.tool_call(tool, message_id=tool, era="legacy")) for tool in ("refuse", "echo")]
+    headers = wire.headers("tools/call", era="legacy", session="s-1")
+    async with connect(proxy.port) as client:
+        exchange = await asked(client, origin, json.dumps(calls).encode(), headers)
+        await exchange.answer(page, {"content-type": "text/html"}, status=500)
+        response = await client.response()
+        body = await response.rest()
+        assert response.status == 500
+        if page:
+            assert (response.header("content-type"), body) == ("text/html", page)
+        else:
+            assert [reply["id"] for reply in json.loads(body)] == ["refuse"]
+
+
+async def test_what_waits_on_its_way_to_the_client_keeps_its_order(origin: Origin, proxies: Proxies):
+    faults = "bandwidth:bytes_per_s=20000"
+    proxy = proxies.shadowcat(f"reverse:{origin.url}", STEERED, shadowcat_faults=faults)
+    events = [event(step, **({"hold_s": 0.05} if step % 4 == 0 else {})) for step in range(20)]
+    async with connect(proxy.port) as client:
+        exchange = await asked(client, origin)
+        await exchange.head()
+        for piece in events:
+            await exchange.send(piece)
+        await exchange.end()
+        response = await client.response()
+        assert await response.rest() == b"".join(events)
+
+
+async def test_an_interceptor_that_is_added_in_the_middle_of_an_event_lets_its_rest_pass(
+    origin: Origin, switched: Proxy
+):
+    async with connect(switched.port) as client:
+        exchange = await asked(client, origin)
+        await exchange.head()
+        response = await client.response()
+        await exchange.send(event(1)[:30])
+        assert await response.receive(30) == event(1)[:30]
+        await switch(switched, "on")
+        await exchange.send(event(1)[30:] + event(2)[:10])
+        await exchange.send(event(2)[10:])
+        await exchange.end()
+        got = await response.rest()
+        await switch(switched, "off")
+    assert got.startswith(event(1)[30:])
+    assert steps(event(1)[:30] + got) == [1, 2]
+    assert got.count(b"notifications/seen") == 1
+
+
 async def test_an_interceptor_that_is_added_while_a_stream_runs_judges_its_next_event(origin: Origin, switched: Proxy):
     seen = wire.sse({"jsonrpc": "2.0", "method": "notifications/seen", "params": wire.progress(2)["params"]})
     async with connect(switched.port) as client:
