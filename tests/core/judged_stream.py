@@ -120,7 +120,7 @@ def wire(pipeline: Pipeline | None = None, *, framing: Framing | str | None = "s
             clock_ns=clock_ns,
             on_failure=failures.append,
             pipeline=pipeline,
-            on_replies=replies.extend,
+            on_replies=arguments.pop("on_replies", replies.extend),
             chunk_sinks=[lambda _at_ns, chunk: made.came.append(chunk)],
             passed_sinks=[lambda _at_ns, data: made.passed.append(data)],
             batch_sinks=[lambda batch: made.shown.extend(message.method for message in batch)],

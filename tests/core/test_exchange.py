@@ -9,6 +9,7 @@ from shadowcat_core.exchange import ExchangeRegistry
 from shadowcat_core.framing import SseFraming
 from shadowcat_core.mcp import Direction, Era, Recognition, RecognitionKind, Transport
 from shadowcat_core.messages import MessageBatch
+from shadowcat_core.outlet import Refusal
 from shadowcat_core.stream import StreamTap
 
 C2S, S2C = Direction.CLIENT_TO_SERVER, Direction.SERVER_TO_CLIENT
@@ -279,3 +280,48 @@ def test_watchers_are_told_of_everything_once(registry):
         ("closed", post.number),
         ("closed", stream.number),
     ]
+
+
+ENDPOINT = "/messages?session_id=s"
+SSE_STREAM = Recognition(RecognitionKind.SSE_STREAM, "", Era.LEGACY, session_id="s", endpoint=ENDPOINT)
+POSTED = replace(LEGACY, endpoint=ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    ("others", "asked", "found"),
+    [
+        pytest.param([SSE_STREAM], POSTED, "other-0", id="its-stream"),
+        pytest.param([SSE_STREAM, SSE_STREAM], POSTED, "other-1", id="the-latest-of-two"),
+        pytest.param([replace(SSE_STREAM, session_id="t")], POSTED, None, id="of-another-session"),
+        pytest.param([replace(SSE_STREAM, endpoint="/other")], POSTED, None, id="of-another-endpoint"),
+        pytest.param([LEGACY, POSTED], POSTED, None, id="no-stream"),
+        pytest.param([SSE_STREAM], LEGACY, None, id="posted-elsewhere"),
+        pytest.param([], POSTED, None, id="nobody"),
+    ],
+)
+def test_the_stream_where_a_client_of_http_with_sse_looks_for_answers_is_found(registry, others, asked, found):
+    for number, recognition in enumerate(others):
+        registry.open(f"other-{number}", recognition, b"")
+    stream = registry.stream_of(ask(registry, "asks", recognition=asked))
+    assert (None if stream is None else stream.flow_id) == found
+
+
+def test_an_outlet_may_be_set_before_a_response_begins_or_while_it_streams(registry):
+    exchange = ask(registry, "flow")
+    before, later = Refusal("before"), Refusal("later")
+    exchange.outlet = before
+    assert exchange.outlet is before
+    exchange.tap = StreamTap(None, clock_ns=registry.clock_ns, on_failure=print)
+    exchange.outlet = later
+    assert exchange.outlet is exchange.tap.outlet is later
+    assert not exchange.tap.passes_first()
+
+
+def test_a_page_that_explains_a_status_is_no_answer(registry):
+    exchange = ask(registry, "flow")
+    exchange.status = 502
+    registry.see_body(exchange, b"<html>")
+    registry.see_body(exchange, b"")
+    assert exchange.messages == 0
+    registry.see_body(exchange, body(ANSWER))
+    assert exchange.messages == 1

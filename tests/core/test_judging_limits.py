@@ -150,6 +150,53 @@ def test_a_pipeline_that_fails_lets_the_original_pass_only_when_nobody_fails_clo
     in_virtual_time(scenario())
 
 
+def test_judging_that_somebody_else_cancels_meets_the_failure_policy():
+    class Cancelled(BrokenPipeline):
+        def run(self, batch, release=None):
+            batch.drop(0)
+            running = asyncio.ensure_future(asyncio.sleep(1000))
+            asyncio.get_running_loop().call_later(1, running.cancel)
+            return running
+
+    async def scenario():
+        for closed in (False, True):
+            stream = wire(Cancelled(closed=closed, later=True))
+            await stream.take(event(1), event(2))
+            await stream.end()
+            assert stream.body == (b"" if closed else event(1) + event(2))
+            assert len(stream.failures) == 2
+
+    in_virtual_time(scenario())
+
+
+def test_replies_that_cannot_be_sent_are_told_and_the_stream_goes_on():
+    def cannot(_replies):
+        raise LookupError("nowhere to")
+
+    async def scenario():
+        stream = wire(pipeline_of(Says(steered)), on_replies=cannot)
+        blocked = b'data: {"jsonrpc":"2.0","id":1,"method":"roots/list","params":{"block":1}}\n\n'
+        await stream.take(blocked + event(1))
+        assert said(stream.body) == ["1"]
+        assert [str(failure) for failure in stream.failures] == ["nowhere to"]
+
+    in_virtual_time(scenario())
+
+
+def test_a_frame_over_the_limit_that_passed_unwatched_leaves_nothing_to_judge():
+    async def scenario():
+        pipeline = pipeline_of()
+        stream = wire(pipeline, max_event_bytes=300)
+        await stream.take(HUGE)
+        pipeline.add(Says(steered), fail="open")
+        await stream.take(b"\n\n", event(1, block=1))
+        await stream.end()
+        assert stream.body == HUGE + b"\n\n" + event(1, block=1)
+        assert len(stream.failures) == 1
+
+    in_virtual_time(scenario())
+
+
 # Interceptors that come and go while the stream runs.
 
 

@@ -21,7 +21,7 @@ LISTEN = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen"}
 CANCEL = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
 
 
-def exchange_of(asked, *answers, status=200, ended=True, kind=RecognitionKind.MESSAGES, era=Era.MODERN):
+def exchange_of(asked, *answers, status=200, ended=True, kind=RecognitionKind.MESSAGES, era=Era.MODERN, broke_off=None):
     """An exchange that began at 0 ms and ended, if it did, at 42 ms."""
     now_ns = 0
     registry = ExchangeRegistry(lambda: now_ns)
@@ -31,6 +31,7 @@ def exchange_of(asked, *answers, status=200, ended=True, kind=RecognitionKind.ME
     for answer in answers:
         registry.see_body(exchange, json.dumps(answer).encode())
     exchange.status = status
+    exchange.broke_off = broke_off
     if ended:
         exchange.ended_ns = 42 * MS
     return exchange
@@ -54,6 +55,18 @@ TABLE = [
     pytest.param(exchange_of(CALL), "tools/call echo → no answer · 42 ms", False, True, id="no-answer"),
     pytest.param(
         exchange_of(CALL, PROGRESS), "tools/call echo → no answer · 42 ms", False, True, id="broke-off",
+    ),
+    pytest.param(
+        exchange_of(CALL, {"id": 7, "neither": 1}), "tools/call echo → no answer · 42 ms", False, True,
+        id="no-answer-to-it",
+    ),
+    pytest.param(
+        exchange_of(CALL, broke_off="client_closed", status=None), "tools/call echo → client left · 42 ms", False, True,
+        id="client-left",
+    ),
+    pytest.param(
+        exchange_of(CALL, broke_off="reset", status=None), "tools/call echo → ✗ server hung up · 42 ms", True, True,
+        id="hung-up",
     ),
     pytest.param(exchange_of([CALL, CANCEL]), "tools/call echo +1 → no answer · 42 ms", False, False, id="cancelled"),
     pytest.param(exchange_of(CALL, ended=False), "tools/call echo … · 50 ms", False, True, id="running"),
