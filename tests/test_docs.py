@@ -11,6 +11,7 @@ from mitmproxy.test import taddons
 
 from shadowcat_addons.suite import Shadowcat
 from shadowcat_core import limits
+from shadowcat_core.interceptors.faults import parse_toxic
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -80,3 +81,13 @@ def test_a_requirements_proof_exists(name, proof):
         if function:
             defined = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if hasattr(node, "name")}
             assert function in defined, f"{name} names {file}::{function}"
+
+
+def test_what_the_pages_set_are_options_that_there_are_and_faults_too():
+    with taddons.context(Shadowcat()) as context:
+        options = set(context.options.keys())
+    for page in PAGES:
+        for name, value in re.findall(r"--set\s+'?(shadowcat_\w+)=([^'`\s]*)", page.read_text()):
+            assert name in options, f"{page.name} sets {name}"
+            if name == "shadowcat_faults":
+                assert parse_toxic(value), f"{page.name} sets {value}"

@@ -1,12 +1,14 @@
 """Puts Shadowcat's rooms together behind one addon, in the order in which they must see things."""
 
+import difflib
 import logging
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from mitmproxy import http
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.optmanager import OptManager
 
 from shadowcat_addons import http_stream
 from shadowcat_addons.addon_hooks import AddonHooks
@@ -65,6 +67,8 @@ class Shadowcat:
             self.tape, self.live, self.console, self.interception, self.guards, self.rules, self.faults, self.hold,
             self.defaults,
         )  # fmt: skip
+        self._is_running = False
+        self._said: set[str] = set()
         self._restore: Callable[[], None] = lambda: None
         self.request = self.exchanges.request
         self.responseheaders = self.exchanges.responseheaders
@@ -89,9 +93,23 @@ class Shadowcat:
 
     def configure(self, updated: AbstractSet[str]) -> None:
         for room in (*self._optional, self.addon_hooks):
-            room.configure(updated)
+            try:
+                room.configure(updated)
+            except exceptions.OptionsError as exc:
+                if self._is_running:
+                    raise
+                # While a script is loaded mitmproxy would tell it as the script's own error, with its tracebacks. It
+                # ends by itself when an error was logged before it runs.
+                if str(exc) not in self._said:  # it configures more than once
+                    self._said.add(str(exc))
+                    logger.error("%s", exc)
 
     def running(self) -> None:
+        self._is_running = True
+        for name in unknown_options(ctx.options):
+            near = difflib.get_close_matches(name, list(ctx.options.keys()), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            logger.error("there is no option %s%s", name, hint)
         self.addon_hooks.look()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -109,6 +127,14 @@ class Shadowcat:
                 undo()
             except Exception as exc:  # noqa: BLE001 - each room is left, whatever happens in another
                 report(exc)
+
+
+def unknown_options(options: OptManager) -> list[str]:
+    """The options that somebody set and nobody has, of those whose names are ours.
+
+    mitmproxy keeps what was set until an addon comes that has it, and says nothing when none does.
+    """
+    return sorted(name for name in options.deferred if name.startswith("shadowcat_"))
 
 
 async def wait(waiting: Waiting) -> None:

@@ -1,0 +1,41 @@
+"""The suite as a whole: what is wrong with its options is said in one line, before anything runs."""
+
+import logging
+
+import pytest
+from mitmproxy import exceptions
+from mitmproxy.test import taddons
+
+from shadowcat_addons.suite import Shadowcat
+
+
+@pytest.fixture
+async def suite():
+    suite = Shadowcat()
+    yield suite
+    suite.done()
+
+
+async def test_a_bad_value_at_start_up_is_one_line_and_no_traceback(suite, caplog):
+    with taddons.context(suite) as context:
+        context.options.update(shadowcat_faults=["latncy:ms=3"])
+        context.options.update(shadowcat_live_ms=100)
+    (record,) = [record for record in caplog.records if "latncy" in record.getMessage()]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is None
+    assert "did you mean latency" in record.getMessage()
+
+
+async def test_a_bad_value_while_it_runs_is_refused(suite):
+    with taddons.context(suite) as context:
+        suite.running()
+        with pytest.raises(exceptions.OptionsError, match="latncy"):
+            context.options.update(shadowcat_faults=["latncy:ms=3"])
+
+
+async def test_an_option_of_ours_that_there_is_not_is_an_error(suite, caplog):
+    with taddons.context(suite) as context:
+        context.options.update_defer(shadowcat_tool_deny="delete_*", somebody_elses="1")
+        suite.running()
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == ["there is no option shadowcat_tool_deny; did you mean shadowcat_tools_deny?"]
