@@ -93,9 +93,8 @@ def test_who_waits_for_work_can_be_cancelled_while_the_work_goes_on():
 def test_a_wait_that_became_moot_is_given_up_soon():
     async def scenario():
         told, began_s = [], now_s()
-        waiting = Waiting(
-            lambda: asyncio.get_running_loop().create_future(), lambda: told.append(now_s()), lambda: now_s() > began_s + 10
-        )
+        forever = asyncio.get_running_loop().create_future()
+        waiting = Waiting(lambda: forever, lambda: told.append(now_s()), lambda: now_s() > began_s + 10)
         await waiting.wait()
         assert waiting.is_over
         assert began_s + 10 <= told[0] <= began_s + 10 + 2 * LOOK_S

@@ -6,7 +6,6 @@ from collections import Counter
 
 from shadowcat_core.interceptors import Continue, Pause
 
-
 logger = logging.getLogger(__name__)
 
 
