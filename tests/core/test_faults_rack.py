@@ -207,6 +207,22 @@ def test_the_same_seed_and_messages_give_the_same_faults(seed):
     assert once() == once()
 
 
+def test_the_same_toxics_again_bring_the_same_faults_again():
+    lab, spec = Lab(), "drop:probability=0.5,seed=3"
+
+    def of(exchange_id):
+        lab.rack.open(exchange_id, "POST", [request()])
+        return taken(spec, range(30), exchange_id=exchange_id, lab=lab)
+
+    lab.rack.open(9, "POST", [request()])
+    lab.rack.add(spec)
+    first = of(1), of(2)
+    assert first[0] != first[1]
+    lab.rack.clear()
+    lab.rack.add(spec)
+    assert (of(3), of(4)) == first
+
+
 def label(**params):
     return label_of("POST", [request(**params)])
 

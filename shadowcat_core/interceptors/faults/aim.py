@@ -60,6 +60,10 @@ class Places:
                 self._places.popitem(last=False)
         return place
 
+    def begin_anew(self) -> None:
+        """Forget what was asked before; exchanges that run keep their labels."""
+        self._asked.clear()
+
     def close(self, exchange_id: int | None) -> None:
         """Forget an exchange that is over."""
         self._places.pop(exchange_id, None)

@@ -146,6 +146,8 @@ class Rack:
         return FaultOutlet(body, self._places.open(body.exchange_id), lambda: self._streams, self._note)
 
     def _install(self, toxic: Toxic) -> None:
+        if not self._aims:  # so that the same toxics bring the same faults again, without a new process
+            self._places.begin_anew()
         aim = Aim(toxic, self.seed)
         if isinstance(toxic, MessageToxic):
             self._pipeline.add(
