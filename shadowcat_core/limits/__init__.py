@@ -73,6 +73,13 @@ from shadowcat_core.limits.tapes import (
     TAPE_QUEUE_RECORDS,
     TAPE_RUN_BYTES,
 )
+from shadowcat_core.limits.upstreams import (
+    MAX_HINTED_TOOLS,
+    MAX_RETRY_ATTEMPTS,
+    MAX_RING_WEIGHT,
+    MAX_ROUTES,
+    MAX_UPSTREAMS,
+)
 from shadowcat_core.limits.wire import (
     CHUNK_OVERHEAD_BYTES,
     DEDUP_WINDOW_IDS,
@@ -125,6 +132,7 @@ __all__ = [
     "MAX_HANDSHAKE_BYTES",
     "MAX_HELD_BODY_BYTES",
     "MAX_HELD_MESSAGES",
+    "MAX_HINTED_TOOLS",
     "MAX_JSON_DEPTH",
     "MAX_KEPT_BODY_BYTES",
     "MAX_LEARNING_PAGES",
@@ -136,7 +144,10 @@ __all__ = [
     "MAX_OWN_REQUESTS_AT_ONCE",
     "MAX_PINNED_TOOLS",
     "MAX_QUEUED_STREAM_BYTES",
+    "MAX_RETRY_ATTEMPTS",
     "MAX_RETRY_MS",
+    "MAX_RING_WEIGHT",
+    "MAX_ROUTES",
     "MAX_RULES",
     "MAX_RULE_COUNTERS",
     "MAX_RULE_FINDS",
@@ -147,6 +158,7 @@ __all__ = [
     "MAX_RULE_WAIT_S",
     "MAX_SESSIONS",
     "MAX_SUBSCRIPTION_BYTES",
+    "MAX_UPSTREAMS",
     "MAX_WAITING_AUDITS",
     "MAX_WAITING_BYTES",
     "MAX_WAITING_READINGS",

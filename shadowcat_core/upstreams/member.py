@@ -1,0 +1,101 @@
+"""One upstream as a pool has it: what its configuration says, how it is, and what it has done so far."""
+
+from dataclasses import dataclass
+
+from shadowcat_core.upstreams.endpoint import Endpoint
+from shadowcat_core.upstreams.health import Breaker, Circuit, State
+from shadowcat_core.upstreams.models import Health, UpstreamConfig
+
+
+@dataclass(slots=True)
+class MemberCounts:
+    """What happened at an upstream since it was first configured at this URL."""
+
+    picks: int = 0
+    successes: int = 0
+    failures: int = 0
+    trips: int = 0
+    """How often it went from working to not."""
+    probes: int = 0
+    probe_failures: int = 0
+
+
+class Member:
+    """One upstream. Two of the same name are not the same: one at another URL is a new one."""
+
+    __slots__ = ("breaker", "config", "counts", "drained_because", "endpoint", "is_removed", "sessions")
+
+    def __init__(self, config: UpstreamConfig, policy: Health, now: float, *, sessions: int = 0) -> None:
+        self.config = config
+        self.endpoint: Endpoint = config.endpoint
+        self.breaker = Breaker(policy, now)
+        self.counts = MemberCounts()
+        self.sessions = sessions
+        self.drained_because: str | None = None
+        """Why it gets no new sessions; None when it does."""
+        self.is_removed = False
+        """Kept for its old sessions alone, as the configuration has it no more."""
+
+    def __repr__(self) -> str:
+        return f"<Member {self.name} {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return self.config.name
+
+    @property
+    def state(self) -> State:
+        """What it is good for, in a word. A draining one that is down is down."""
+        state = self.breaker.state
+        return State.DRAINING if self.drained_because is not None and state is not State.DOWN else state
+
+    @property
+    def is_usable(self) -> bool:
+        """True when requests of its own sessions go through without more ado."""
+        return self.breaker.circuit is Circuit.CLOSED
+
+    @property
+    def takes_new(self) -> bool:
+        """True when what belongs to no upstream yet may come to it."""
+        return self.drained_because is None and self.is_usable
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """An upstream for a command's table. `for_s` is how long it has been as it is."""
+
+    route: str
+    name: str
+    url: str
+    weight: int
+    state: State
+    circuit: Circuit
+    reason: str
+    for_s: float
+    retry_in_s: float | None
+    sessions: int
+    picks: int
+    successes: int
+    failures: int
+
+
+def row_of(member: Member, route: str, now: float) -> MemberRow:
+    """Write down how an upstream is."""
+    breaker, counts = member.breaker, member.counts
+    reasons = [why for why in (breaker.reason, member.drained_because) if why]
+    return MemberRow(
+        route=route,
+        name=member.name,
+        url=member.config.url,
+        weight=member.config.weight,
+        state=member.state,
+        circuit=breaker.circuit,
+        reason="; ".join(reasons),
+        for_s=now - breaker.since,
+        retry_in_s=max(0.0, breaker.retry_at - now) if breaker.circuit is Circuit.OPEN else None,
+        sessions=member.sessions,
+        picks=counts.picks,
+        successes=counts.successes,
+        failures=counts.failures,
+    )
