@@ -17,6 +17,8 @@
         StoreError        a session store cannot be used as it is
             StoreUnavailable      it cannot be reached, or did not answer
             StoreFull             it keeps no more of something               (.what, .limit)
+        SessionNotRevived a server cannot go on with a session                (.upstream, .reason)
+            VersionChanged        it speaks another version than its client was told  (.expected, .offered)
 
 Anything else that escapes the core is a bug to report.
 """
@@ -140,6 +142,27 @@ class StoreFull(StoreError):
 
     def __str__(self) -> str:
         return f"the store keeps no more {self.what} than {self.limit:,}"
+
+
+class SessionNotRevived(ShadowcatError):
+    """A server cannot go on with a session that it did not begin. Another one may; the session is as it was."""
+
+    def __init__(self, upstream: str, reason: str) -> None:
+        super().__init__(upstream, reason)
+        self.upstream = upstream
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.upstream} cannot go on with the session: {self.reason}"
+
+
+class VersionChanged(SessionNotRevived):
+    """A server speaks another version of the protocol than the one that the client was told when it began."""
+
+    def __init__(self, upstream: str, expected: str, offered: str) -> None:
+        super().__init__(upstream, f"it speaks {offered}, and its client was told {expected}")
+        self.expected = expected
+        self.offered = offered
 
 
 class NotHeld(ShadowcatError, LookupError):
