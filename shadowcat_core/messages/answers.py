@@ -1,14 +1,22 @@
 """How a message that does not go on is settled with the one who waits for it.
 
-Somebody waits for every request, and for every answer: neither may just vanish. Source: JSON-RPC 2.0, section 5.
+Somebody waits for every request, and for every answer: neither may just vanish. Source: JSON-RPC 2.0, section 5; MCP
+2026-07-28, Result and CacheableResult.
 """
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import Final
 
-from shadowcat_core.jsonrpc import Json, JsonRpcId, Kind, dump, error_response
-from shadowcat_core.mcp import Direction
+from shadowcat_core.jsonrpc import Json, Kind, dump, error_response
+from shadowcat_core.mcp import PROTOCOL_VERSION_HEADER, Direction, Era, era_of, protocol_version
 from shadowcat_core.messages.message import Message
+
+_COMPLETE: Final = "complete"
+_CACHEABLE: Final = frozenset({
+    "prompts/list", "resources/list", "resources/read", "resources/templates/list", "server/discover", "tools/list",
+})  # fmt: skip
+_NOT_CACHED: Final[dict[str, Json]] = {"ttlMs": 0, "cacheScope": "private"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +67,40 @@ def settlement_of(message: Message) -> Settlement:
 def settled(message: Message, answer: Json | RpcError, at_ns: int) -> tuple[Message | None, Message | None]:
     """Settle a message by a result or an error: what goes on in its place, and what its sender gets; None for nothing.
 
+    A result for a request of the modern era gets the members that its schema requires, where they are missing: it is
+    complete, and not to be cached. One result so serves the clients of both eras.
+
     Raises:
         InvalidMessage: the answer cannot be written as JSON.
     """
     match settlement_of(message):
         case Settlement.REPLY:
             context = replace(message.context, direction=message.direction.opposite)
-            return None, Message(_written(message.id, answer), context, at_ns=at_ns)
+            return None, Message(_written(message, message, answer), context, at_ns=at_ns)
         case Settlement.SUBSTITUTE:
-            return message.with_raw(_written(message.id, answer)), None
+            return message.with_raw(_written(message, message.request, answer)), None
         case Settlement.VANISH:
             return None, None
 
 
-def _written(request_id: JsonRpcId | None, answer: Json | RpcError) -> bytes:
+def _written(message: Message, request: Message | None, answer: Json | RpcError) -> bytes:
     if isinstance(answer, RpcError):
-        return error_response(request_id, answer.code, answer.message, answer.data)
-    return dump({"jsonrpc": "2.0", "id": request_id, "result": answer})
+        return error_response(message.id, answer.code, answer.message, answer.data)
+    if isinstance(answer, dict) and _era(message, request) is Era.MODERN:
+        answer = _modern(answer, None if request is None else request.method)
+    return dump({"jsonrpc": "2.0", "id": message.id, "result": answer})
+
+
+def _modern(result: dict[str, Json], method: str | None) -> dict[str, Json]:
+    """Add what the modern era requires of every result, and of those that may be cached; what is there stays."""
+    result = {"resultType": _COMPLETE, **result}
+    is_cacheable = method in _CACHEABLE and result["resultType"] == _COMPLETE
+    return {**_NOT_CACHED, **result} if is_cacheable else result
+
+
+def _era(message: Message, request: Message | None) -> Era:
+    """Tell the era of an answer: that of its request, and where that is not known, what the HTTP request says."""
+    if request is not None:
+        return era_of(protocol_version(request.payload) if request.is_json else None)
+    headers = message.context.headers
+    return era_of(None if headers is None else headers.get(PROTOCOL_VERSION_HEADER))
