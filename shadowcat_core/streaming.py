@@ -67,8 +67,8 @@ def make_tap(
 ) -> StreamTap:
     """Make the tap of a response that streams, with the sinks that the exchange has gathered.
 
-    Where the tap `is_judging` already, what passes is without content coding and of another length, so the head must
-    not name either.
+    The head must not name a content coding where what passes is without one, and no length where it may be of another
+    (`passes_decoded`, `may_change`).
     """
     judged = is_judged(exchange) or exchange.may_tell
     decides = judges is not None and judged and (judges.decide_now or bool(exchange.owed))
@@ -88,8 +88,10 @@ def make_tap(
         sinks_first=exchange.sinks_first,
     )
     tap.outlet = exchange.outlet
+    tap.may_change = decides and framing is not None
     unreadable = decides and framing is None and _has_messages(exchange, head)
-    if unreadable and judges is not None and judges.pipeline.fails_closed(Direction.SERVER_TO_CLIENT):
+    closed = judges is not None and judges.pipeline.fails_closed(Direction.SERVER_TO_CLIENT)
+    if unreadable and (closed or exchange.owed):
         coding = head.get("content-encoding")
         tap.outlet = Refusal(f"the content coding {coding} is not known, so no interceptor can judge the body")
     return tap

@@ -133,7 +133,7 @@ class Exchanges:
         if exchange is None:
             if not is_event_stream(head.get("content-type")):
                 return
-            exchange = self._open_stream(flow)
+            exchange = self._open_stream(flow, head.get("content-encoding"))
         elif exchange.recognition.session_id is None and (session_id := head.get(SESSION_ID_HEADER)):
             exchange.settle(replace(exchange.recognition, session_id=session_id))
         exchange.status = response.status_code
@@ -158,9 +158,9 @@ class Exchanges:
         )
         response.stream = exchange.tap = tap
         tap.keeps_body = ctx.options.store_streamed_bodies
-        if tap.is_judging:
+        if tap.passes_decoded:
             response.headers.pop("content-encoding", None)
-        if tap.has_framing and judges is not None and judges.decide_now:  # now or when its first event tells
+        if tap.may_change:
             response.headers.pop("content-length", None)
             if flow.request.http_version == "HTTP/1.1":  # else nobody could tell its end from a cut
                 response.headers["transfer-encoding"] = "chunked"
@@ -211,7 +211,7 @@ class Exchanges:
             watcher.opened(exchange, flow)
         return exchange
 
-    def _open_stream(self, flow: http.HTTPFlow) -> Exchange:
+    def _open_stream(self, flow: http.HTTPFlow, coding: str | None) -> Exchange:
         """Open an event stream that was not asked for in MCP's way: HTTP+SSE, an LLM's answer, somebody's own."""
         recognition, head, _ = self._recognise(flow)
         exchange = self._open(flow, recognition, head, b"")
@@ -219,8 +219,9 @@ class Exchanges:
         exchange.may_tell = not recognition.is_mcp and flow.request.method == "GET"
         if exchange.may_tell:
             decides = self._judge.judges(exchange, flow).decide_now
-            told = FirstEvent(lambda found: self._settle(flow, exchange, found), is_patient=decides)
-            exchange.chunk_sinks.append(told)
+            exchange.chunk_sinks.append(
+                FirstEvent(lambda found: self._settle(flow, exchange, found), coding=coding, is_patient=decides)
+            )
         return exchange
 
     def _settle(self, flow: http.HTTPFlow, exchange: Exchange, recognition: Recognition) -> None:

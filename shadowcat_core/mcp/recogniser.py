@@ -4,8 +4,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from urllib.parse import urljoin
 
-from shadowcat_core.errors import MessageTooLarge
-from shadowcat_core.limits import MAX_ENDPOINTS, MAX_EVENT_BYTES, MAX_FIRST_EVENT_BYTES
+from shadowcat_core.content_coding import decoder_for
+from shadowcat_core.errors import InvalidMessage, MessageTooLarge
+from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES, MAX_ENDPOINTS, MAX_EVENT_BYTES, MAX_FIRST_EVENT_BYTES
 from shadowcat_core.mcp.headers import HeaderLookup
 from shadowcat_core.mcp.protocol import Era
 from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_event, recognise_request
@@ -69,17 +70,33 @@ class Recogniser:
 class FirstEvent:
     """Takes the chunks of a stream that may be MCP until an event tells, and tells that once."""
 
-    def __init__(self, settled: Callable[[Recognition], None], *, is_patient: bool = False) -> None:
-        """Look at the first event alone, or, when `is_patient`, at every one: nothing must get past who decides."""
+    def __init__(
+        self, settled: Callable[[Recognition], None], *, coding: str | None = None, is_patient: bool = False
+    ) -> None:
+        """Look at the first event alone, or, when `is_patient`, at every one: nothing must get past who decides.
+
+        `coding` is the stream's content coding. What cannot be decoded tells nothing.
+        """
+        max_chunk_bytes = MAX_EVENT_BYTES if is_patient else MAX_DECODED_CHUNK_BYTES
         self._settled = settled
         self._is_patient = is_patient
         self._max_bytes = int(MAX_EVENT_BYTES if is_patient else MAX_FIRST_EVENT_BYTES)
         self._parser: SseParser | None = SseParser(max_event_bytes=self._max_bytes)
         self._seen_bytes = 0
+        try:
+            self._decoder = decoder_for(coding, max_output_bytes=max_chunk_bytes) if coding else None
+        except InvalidMessage:
+            self._parser = None
 
     def __call__(self, _at_ns: int, chunk: bytes) -> None:
         if self._parser is None:
             return
+        if self._decoder is not None:
+            try:
+                chunk = self._decoder.decode(chunk)
+            except (InvalidMessage, MessageTooLarge):
+                self._parser = None
+                return
         self._seen_bytes += len(chunk)
         try:
             frames = self._parser.feed(chunk)

@@ -73,7 +73,11 @@ class StreamTap:
             max_behind_bytes: how far watching may fall behind before it catches up within the stream's own turn.
         """
         self.metrics = StreamMetrics()
+        self.passes_decoded = passes_decoded
+        """True when what passes is without the content coding that the body came in."""
         self.has_framing = framing is not None
+        self.may_change = False
+        """True when what passes may be another than what came, now or when the first event has told what it is."""
         self.outlet: Outlet | None = None
         """Decides how what passes goes to the client, where somebody wants it otherwise than at once."""
         self.keeps_body = False
@@ -84,13 +88,13 @@ class StreamTap:
         self._on_failure = on_failure
         self._chunk_sinks = list(chunk_sinks)
         self._passed_sinks = list(passed_sinks)
-        self._watching = Watching(framing, decoder, self.metrics, clock_ns, batch_sinks, self._fail)
+        unread = None if passes_decoded else decoder
+        self._watching = Watching(framing, unread, self.metrics, clock_ns, batch_sinks, self._fail)
         self._pipeline = pipeline
         self._policy = policy
         self._on_replies = on_replies
         self._direction = direction
         self._decoder = decoder
-        self._passes_decoded = passes_decoded
         self._sinks_first = sinks_first
         self._max_behind_bytes = int(max_behind_bytes)
         self._judging: Judging | None = None
@@ -116,7 +120,7 @@ class StreamTap:
 
     def passes_first(self) -> bool:
         """True when the next chunk may be sent before it is looked at (`watch`), as nobody decides about it."""
-        if self._judging is not None or self._sinks_first or self.outlet is not None:
+        if self._judging is not None or self._sinks_first or self.passes_decoded or self.outlet is not None:
             return False
         pipeline = self._pipeline
         return pipeline is None or self._direction not in pipeline.active or not self._judges()
@@ -131,16 +135,16 @@ class StreamTap:
     def take(self, chunk: bytes) -> Passed:
         """Take a chunk and give what becomes of it, to be dealt with before the next one is taken."""
         arrived_ns = self._arrive(chunk)
-        if not self._judges():
-            self._passed(arrived_ns, chunk)
-            self._watch(arrived_ns, chunk)
-            return chunk
-        if self._decoder is not None:
+        if self.passes_decoded and self._decoder is not None:
             try:
                 chunk = self._decoder.decode(chunk)
             except ShadowcatError as exc:
                 self._fail(exc)
                 return Cut(str(exc))
+        if not self._judges():
+            self._passed(arrived_ns, chunk)
+            self._watch(arrived_ns, chunk)
+            return chunk
         return self._count(self._judging.take(chunk, arrived_ns)) if self._judging is not None else chunk
 
     def flush(self) -> Iterator[Passed]:
@@ -166,7 +170,7 @@ class StreamTap:
 
     def post(self, data: bytes) -> bool:
         """Send whole frames of our own between others; False when the stream has no way to."""
-        is_coded = self._decoder is not None and not self._passes_decoded
+        is_coded = self._decoder is not None and not self.passes_decoded
         if self._is_over or self.on_post is None or is_coded:
             return False
         self._posted.append(data)
@@ -221,7 +225,7 @@ class StreamTap:
         pipeline = self._pipeline
         if pipeline is None or self._direction not in pipeline.active:
             return False
-        if self._decoder is not None and not self._passes_decoded:
+        if self._decoder is not None and not self.passes_decoded:
             if pipeline.fails_closed(self._direction) and not self._said_coded:
                 self._said_coded = True
                 self._fail(ShadowcatError("a coded stream began before its interceptors, which cannot judge it"))

@@ -1,5 +1,6 @@
 """MCP on HTTP is recognised by evidence, and what is not MCP is left alone."""
 
+import gzip
 import time
 
 import pytest
@@ -191,3 +192,33 @@ def test_looking_for_the_first_event_takes_linear_time():
 
     # Quadratic work would cost sixteen times as much; the best of several is taken, as the machine may be busy.
     assert min(cost_ns(8_000) / cost_ns(2_000) for _ in range(5)) < 8
+
+
+@pytest.mark.parametrize("is_patient", [False, True])
+@pytest.mark.parametrize("step", [1, 10_000])
+def test_the_first_event_of_a_coded_stream_tells_too(step, is_patient):
+    settled = []
+    sink = FirstEvent(settled.append, coding="gzip", is_patient=is_patient)
+    stream = gzip.compress(b"event: endpoint\ndata: /messages\n\n")
+    for i in range(0, len(stream), step):
+        sink(0, stream[i : i + step])
+    assert [found.endpoint for found in settled] == ["/messages"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "nobody's"])
+def test_a_stream_that_cannot_be_decoded_stays_unsettled(coding):
+    settled = []
+    sink = FirstEvent(settled.append, coding=coding)
+    for _ in range(2):
+        sink(0, b"event: endpoint\ndata: /messages\n\n")
+    assert settled == []
+
+
+def test_who_decides_is_told_by_a_later_event_too_however_large_the_first_is():
+    settled = []
+    sink = FirstEvent(settled.append, is_patient=True)
+    for chunk in (b"event: ready\ndata: {}\n\n", b"data: " + b"x" * (2 * MAX_FIRST_EVENT_BYTES) + b"\n\n"):
+        sink(0, chunk)
+    assert settled == []
+    sink(0, b"event: endpoint\ndata: /messages\n\n")
+    assert [found.endpoint for found in settled] == ["/messages"]

@@ -110,6 +110,37 @@ def test_events_are_judged_and_pass_without_their_coding(cut, coding):
     in_virtual_time(scenario())
 
 
+def owing(judges, **fields):
+    """The tap of an event stream that answers given here join, and the messages of it that were seen."""
+    exchange, seen = exchange_of(), []
+    exchange.owed = list(exchange.asked)
+    exchange.batch_sinks.append(lambda batch: seen.extend(message.raw for message in batch))
+    tap = make_tap(
+        exchange, head(content_type=SSE, **fields), clock_ns=lambda: 0, on_failure=seen.append, judges=judges
+    )
+    tap.owe(event(0))
+    return tap, seen
+
+
+@pytest.mark.parametrize("cut", [7, 10_000])
+def test_what_joins_a_coded_stream_that_nobody_judges_joins_it_without_its_coding(cut):
+    judges = judges_of(Says(lambda _: Block("no"), direction=Direction.CLIENT_TO_SERVER))
+    tap, seen = owing(judges, content_encoding="gzip")
+    coded = gzip.compress(event(1) + event(2))
+    sent = b"".join([*tap.flush(), *(tap.take(coded[at : at + cut]) for at in range(0, len(coded), cut)), *tap.end()])
+    assert said(sent) == ["0", "1", "2"]
+    assert len(seen) == 2
+    assert (tap.passes_decoded, tap.may_change, tap.passes_first()) == (True, True, False)
+
+
+def test_what_is_to_join_a_stream_of_an_unknown_coding_refuses_it():
+    judges = judges_of(Says(lambda _: Block("no"), direction=Direction.CLIENT_TO_SERVER))
+    tap, failures = owing(judges, content_encoding="own")
+    assert tap.outlet is not None
+    assert any(isinstance(step, Cut) for step in tap.outlet.send(b"x"))
+    assert len(failures) == 1
+
+
 @pytest.mark.parametrize("fields", [head(content_type=JSON), head(), head(content_type=JSON, content_encoding="gzip")])
 def test_a_body_of_unknown_length_is_judged_as_one(fields):
     async def scenario():
