@@ -23,8 +23,12 @@ class IdFreeFrame(NamedTuple):
 
     @property
     def without_id(self) -> bytes:
-        """The frame with an id line that is empty. Cutting it again gives the same pieces."""
-        return b"".join(self.pieces)
+        """The frame with an id line that is empty, to be cut again elsewhere.
+
+        A CRLF that came in two chunks is whole again: its second half passes by itself only where it came from.
+        """
+        frame = b"".join(self.pieces)
+        return frame + b"\n" if frame.endswith(b"\r\n\r") else frame
 
 
 def cut_at_id(buffer: bytes, start: int, end: int) -> IdFreeFrame:

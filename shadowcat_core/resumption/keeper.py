@@ -88,7 +88,6 @@ class StreamKeeper:
         kept = KeptStream(stream, writer)
         stream.on_change = kept.change
         self._kept[session_id, place.stream_id] = kept
-        writer.wake()
         return stream
 
     def find(self, session_id: str, stream_id: str) -> KeptStream | None:

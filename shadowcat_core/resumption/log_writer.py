@@ -41,11 +41,11 @@ class LogWriter:
         self._on_outage = on_outage
         self._on_taken = on_taken
         self._on_written = on_written
-        self._task: asyncio.Task[None] | None = None
+        self._task = asyncio.get_running_loop().create_task(self._write())
 
     def wake(self) -> None:
         """There is something to write."""
-        if self._task is None or self._task.done():
+        if self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write())
 
     def close(self) -> None:
@@ -55,13 +55,11 @@ class LogWriter:
 
     async def written(self) -> None:
         """Wait until all is written that there is."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        await asyncio.shield(self._task)
 
     def cancel(self) -> None:
         """Write no more."""
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     async def _write(self) -> None:
         stream = self._stream

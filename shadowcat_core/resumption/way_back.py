@@ -59,7 +59,6 @@ class WayBack:
         self._position = place.position
         self._mark = place.mark
         self._info: StreamInfo | None = None  # as the log last had it
-        self._is_known = True
         self._is_checked = place.position == 0 or place.mark is None
         self._is_read_elsewhere = False
         self._silent_polls = 0
@@ -112,14 +111,13 @@ class WayBack:
     async def _read(self) -> Sequence[LoggedEvent]:
         """Read the next events; none when there are none at the moment."""
         here = self._here()
+        logged = None if here is None else here.stream.logged
         remembered = None if here is None else here.stream.unlogged_after(self._position)
         if remembered is not None:
             return remembered
         # The event before tells whether the log is of one mind with the client.
         start = self._position if self._is_checked else self._position - 1
         missed = await self._keeper.log.after(self._session_id, event_id(self._place.stream_id, start))
-        here = self._here()
-        self._is_known = missed is not None
         self._info = None if missed is None else missed.stream
         lost = 0 if missed is None else missed.lost
         found = () if missed is None else missed.events
@@ -130,7 +128,8 @@ class WayBack:
                 await self._begin_anew(GoOn.AT_SERVER)
                 return []
         events: Sequence[LoggedEvent] = [each for each in found if each.position > self._position]
-        if here is not None and not events:
+        if not events and here is not None and here is self._here() and here.stream.logged == logged:
+            # Nothing was written since, so what is neither in the log nor in memory is nowhere.
             lost, events = _gap_before_memory(here.stream, self._position)
         if lost and self._can_resume(self._mark):
             await self._begin_anew(GoOn.AT_SERVER)
@@ -150,19 +149,17 @@ class WayBack:
         here = self._here()
         if here is not None:
             if here.stream.unlogged_after(self._position) != []:
-                return
+                return  # it was begun or written while the log was asked
             if here.is_read:
                 self._keeper.come_back(here.stream)
                 await here.changed.wait()
             else:
                 self._take_up(here)
             return
-        info = self._info
-        self._info = None  # what is decided below is decided once, by what was just read
-        if not self._is_known:
+        if self._info is None:
             await self._begin_anew(GoOn.AT_SERVER if self._can_resume(self._mark) else GoOn.ANEW)
-        elif info is not None:
-            await self._decide_by_log(info)
+        else:
+            await self._decide_by_log(self._info)
 
     async def _decide_by_log(self, info: StreamInfo) -> None:
         mark = UpstreamMark.read(info.upstream_event_id)
@@ -172,15 +169,15 @@ class WayBack:
         elif self._is_read_elsewhere and self._silent_polls < _MAX_SILENT_POLLS:
             await self._wait()
         elif is_behind and self._can_resume(self._mark):
-            await self._begin_anew(GoOn.AT_SERVER, info)
+            await self._begin_anew(GoOn.AT_SERVER)
         elif not is_behind and self._can_resume(mark):
             await self._take_over(info, mark, GoOn.AT_SERVER)
         elif not _is_for_answers(info):
-            await (self._begin_anew(GoOn.ANEW, info) if is_behind else self._take_over(info, None, GoOn.ANEW))
+            await (self._begin_anew(GoOn.ANEW) if is_behind else self._take_over(info, None, GoOn.ANEW))
         elif mark is None and not info.closed and self._silent_polls < _MAX_SILENT_POLLS:
             await self._wait()  # whoever reads it may not have noticed that the client left
         else:
-            await (self._begin_anew(GoOn.LOST, info) if is_behind else self._take_over(info, None, GoOn.LOST))
+            await (self._begin_anew(GoOn.LOST) if is_behind else self._take_over(info, None, GoOn.LOST))
 
     async def _wait(self) -> None:
         self._silent_polls += 1
@@ -238,9 +235,9 @@ class WayBack:
             events += [each.event for each in missed.events]
             position = missed.events[-1].position
 
-    async def _begin_anew(self, go_on: GoOn, info: StreamInfo | None = None) -> None:
+    async def _begin_anew(self, go_on: GoOn) -> None:
         """Lead the client on in a new stream, from what it has: the log of the old one is of no use to it."""
-        info = info or self._info
+        info = self._info
         if info is not None and not info.closed:
             with suppress(StoreUnavailable):  # then its writer goes on, and no client asks for it
                 await self._keeper.log.close_stream(self._session_id, info.stream_id)
@@ -257,10 +254,7 @@ class WayBack:
 
 
 def _gap_before_memory(stream: ResumableStream, position: int) -> tuple[int, Sequence[LoggedEvent]]:
-    """Tell how many events behind a position nobody has who could be asked, and give those in memory after them."""
-    remembered = stream.unlogged_after(position)
-    if remembered is not None:
-        return 0, remembered
+    """Tell how many events behind a position are not in memory, and give those after them."""
     return stream.position - len(stream.unlogged) - position, list(stream.unlogged)
 
 
