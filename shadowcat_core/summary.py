@@ -22,7 +22,9 @@ _STREAMS = {
 
 def summary(exchange: Exchange, now_ns: int) -> str:
     """Say what an exchange is and how it stands at a moment of the registry's clock."""
-    parts = [f"{_asked(exchange)} {_outcome(exchange)}"]
+    asked = _asked(exchange)
+    # What is held says mostly what was asked already.
+    parts = [] if asked in (exchange.held or "") else [f"{asked} {_outcome(exchange)}"]
     if exchange.requests or exchange.messages:
         parts.append(duration_text((exchange.ended_ns or now_ns) - exchange.started_ns))
     # One answer to one request goes without saying, once it is there.

@@ -6,25 +6,25 @@ decide. Off, it is not in the pipeline.
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
+from mitmproxy.tools.dump import DumpMaster
 
-from shadowcat_core import sse
+from shadowcat_addons.held_flow import HeldFlow
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.exchange import Exchange
 from shadowcat_core.filter_words import split_words
 from shadowcat_core.interceptors import Block, Continue, Pause, Pipeline, Verdict
 from shadowcat_core.interceptors.holding import HeldMessage, HeldMessages
 from shadowcat_core.interceptors.holding import Hold as HoldInterceptor
-from shadowcat_core.kept_body import TIMES_KEY
-from shadowcat_core.mcp import Direction, is_event_stream
+from shadowcat_core.jsonrpc import Json
 from shadowcat_core.messages import Message
 from shadowcat_core.transcript import headline, title
 
@@ -35,7 +35,6 @@ PRIORITY = 1_000
 """Behind all others: a person sees what would go on."""
 NOTHING = ("-dir:*",)
 """Words that describe no message."""
-MARK = ":raised_hand:"
 LOOK_S = 0.1
 """mitmproxy tells nobody that a flow was resumed or killed, so those with a held message are looked at so often."""
 
@@ -63,7 +62,7 @@ class Hold:
         self._held = HeldMessages(clock_ns, on_held=self._begin, on_over=self._end, on_full=self._say_full)
         self._settings: tuple[str, int, str] = ("", 0, "")
         self._interceptor: HoldInterceptor | None = None
-        self._shown: dict[int, _Shown] = {}
+        self._shown: dict[int, HeldFlow] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._said_full = False
 
@@ -90,6 +89,7 @@ class Hold:
             choices=tuple(OUTCOMES),
         )
         loader.add_command("shadowcat.held", self.held)
+        loader.add_command("shadowcat.held.json", self.held_json)
         loader.add_command("shadowcat.release", self.release)
         loader.add_command("shadowcat.edit", self.edit)
         loader.add_command("shadowcat.drop", self.drop)
@@ -122,6 +122,11 @@ class Hold:
             self._pipeline.replace(NAME, interceptor)
         else:
             self._pipeline.add(interceptor, name=NAME, priority=PRIORITY)
+        if words and not timeout_s and isinstance(ctx.master, DumpMaster):
+            logger.warning(
+                "shadowcat: in mitmdump only a script can decide about held messages; shadowcat_hold_timeout_s limits "
+                "how long they wait"
+            )
 
     def done(self) -> None:
         self._leave_pipeline()
@@ -148,7 +153,11 @@ class Hold:
             shown = self._shown.get(held.number)
             where = "" if shown is None else f" | flow {shown.flow.id}"
             lines.append(f"{held.number} | {self._held.age_s(held):.0f} s | {message.kind} {what}{where}")
-        return lines or ["nothing is held"]
+        return lines
+
+    def held_json(self) -> str:
+        """Give the messages that are held to a program, the oldest first: a JSON array of objects."""
+        return json.dumps([self._about(held) for held in self._held])
 
     def release(self, which: str) -> str:
         """Let a held message go on, by its number, or `all`: as it is, or as it was edited on its flow."""
@@ -175,6 +184,23 @@ class Hold:
         """Answer a held request in the place of its receiver: with a result, or with {"error": {…}}."""
         return self._told("answered", lambda: self._held.answer(number, result.encode()))
 
+    def _about(self, held: HeldMessage) -> dict[str, Json]:
+        message = held.message
+        asked = message.request or message
+        found = self._find(message.stream_id or "")
+        return {
+            "number": held.number,
+            "age_s": round(self._held.age_s(held), 3),
+            "name": held.name,
+            "kind": message.kind,
+            "direction": message.direction,
+            "method": asked.method,
+            "target": asked.target,
+            "session": message.session_id,
+            "flow": None if found is None else found[1].id,
+            "message": message.raw.decode("utf-8", "replace"),
+        }
+
     @property
     def _is_on(self) -> bool:
         return any(stage.settings.name == NAME for stage in self._pipeline.stages)
@@ -182,8 +208,9 @@ class Hold:
     def _leave_pipeline(self) -> None:
         if self._is_on:
             self._pipeline.remove(NAME)
-            if len(self._held):
-                logger.log(ALERT, "shadowcat: nothing more is held; %d messages still are", len(self._held))
+            if count := len(self._held):
+                waiting = "a message still is" if count == 1 else f"{count} messages still are"
+                logger.log(ALERT, "shadowcat: nothing more is held; %s", waiting)
 
     def _told(self, deed: str, decide: Callable[[], HeldMessage]) -> str:
         try:
@@ -202,11 +229,12 @@ class Hold:
         exchange, its_flow = found
         if any(shown.flow is its_flow for shown in self._shown.values()):
             return  # a flow has room for one; the commands have for all
-        self._shown[number] = _Shown(held, exchange, its_flow)
+        self._shown[number] = HeldFlow(held, exchange, its_flow)
         self._show(exchange)
         self._look_soon()
 
     def _end(self, held: HeldMessage) -> None:
+        logger.info("shadowcat: %s: %s (hold %d)", self._held.how_it_ended(held), held.name, held.number)
         shown = self._shown.pop(held.number, None)
         if shown is not None:
             shown.close()
@@ -245,95 +273,6 @@ class Hold:
                 "shadowcat: %d messages are held, which is as many as there may be: more meet the outcome of a "
                 "time-out (%s) at once", len(self._held), self._settings[2],
             )  # fmt: skip
-
-
-class _Shown:
-    """A held message on its flow: intercepted, marked, and in the body that people edit."""
-
-    def __init__(self, held: HeldMessage, exchange: Exchange, its_flow: http.HTTPFlow) -> None:
-        self.held = held
-        self.exchange = exchange
-        self.flow = its_flow
-        self._side: Literal["request", "response"] = (
-            "request" if held.message.direction is Direction.CLIENT_TO_SERVER else "response"
-        )
-        self._was_intercepted = its_flow.intercepted
-        its_flow.intercept()
-        self._marked = its_flow.marked
-        its_flow.marked = MARK
-        self._times = its_flow.metadata.pop(TIMES_KEY, None)  # of chunks that are not shown for now
-        part = self._part()
-        self._head = None if part is None else part.headers.copy()
-        self._body = None if part is None else part.raw_content
-        if part is not None and (self._content() or b"").strip() != held.message.raw.strip():
-            part.content = self._written(part)
-        self._as_shown = self._content()
-        self._say("")
-
-    def edited(self) -> bytes | None:
-        """The message that somebody put in the place of the held one; None when nobody did."""
-        content = self._content()
-        if content is None or content == self._as_shown:
-            return None
-        content = _in_utf8(content)
-        events = [frame for frame in sse.SseParser().feed(content + b"\n\n") if frame.dispatches]
-        bare = content.lstrip().startswith(b"{")
-        return content if bare or len(events) != 1 else events[0].data
-
-    def refuse(self, why: str) -> None:
-        """Keep the message after somebody resumed its flow with an edit that cannot be sent."""
-        self.flow.intercept()
-        self._say(f": {why}")
-
-    def close(self) -> None:
-        """Let the flow be as it was: the message goes on by itself."""
-        self.exchange.held = None
-        part = self._part()
-        if part is not None:
-            part.data.content = self._body
-            self._restore_head(part)
-        if self._times is not None:
-            self.flow.metadata[TIMES_KEY] = self._times
-        if self.flow.marked == MARK:
-            self.flow.marked = self._marked
-        if not self._was_intercepted:
-            self.flow.resume()
-
-    def _restore_head(self, part: http.Message) -> None:
-        """Take back what mitmproxy does to a head when a body is written; what people wrote themselves stays."""
-        if self._head is None:
-            return
-        for name in ("content-length", "content-type"):
-            if name in self._head:
-                part.headers[name] = self._head[name]
-            else:
-                part.headers.pop(name, None)
-
-    def _say(self, more: str) -> None:
-        self.exchange.held = f"{self.held.name} (hold {self.held.number}){more}"
-
-    def _part(self) -> http.Message | None:
-        # Looked up each time: a person who reverts a flow gives it other objects.
-        return self.flow.request if self._side == "request" else self.flow.response
-
-    def _content(self) -> bytes | None:
-        part = self._part()
-        return None if part is None else part.get_content(strict=False)
-
-    def _written(self, part: http.Message) -> bytes:
-        raw = self.held.message.raw
-        if self._side == "response" and is_event_stream(part.headers.get("content-type")):
-            return sse.encode(raw)  # so that the views of streams show it
-        return raw
-
-
-def _in_utf8(content: bytes) -> bytes:
-    """Undo that mitmproxy writes edited text in Latin-1 where a head names no charset, as that of a stream."""
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return content.decode("latin-1").encode()
-    return content
 
 
 def _number(which: str) -> int:

@@ -36,7 +36,7 @@ class McpBody(contentviews.Contentview):
         return "\n".join(_entry(message, metadata, None) for message in batch)
 
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
-        if not is_json(metadata.content_type) or b'"jsonrpc"' not in data:
+        if not (is_json(metadata.content_type) or _is_bare(data, metadata)) or b'"jsonrpc"' not in data:
             return -1
         batch = MessageBatch.of_body(data, _context(metadata), 0)
         return AHEAD_OF_JSON if any(message.kind is not Kind.INVALID for message in batch) else -1
@@ -50,10 +50,13 @@ class McpStream(contentviews.Contentview):
     with_payloads = False
 
     def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
+        if _is_bare(data, metadata):
+            return VIEWS[0].prettify(data, metadata)
         return "\n".join(_stream_entries(data, metadata, with_payloads=self.with_payloads))
 
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
-        return AHEAD_OF_JSON if data and is_event_stream(metadata.content_type) else -1
+        is_stream = data and is_event_stream(metadata.content_type) and not _is_bare(data, metadata)
+        return AHEAD_OF_JSON if is_stream else -1
 
 
 class McpStreamWithPayloads(McpStream):
@@ -75,6 +78,11 @@ class Views:
     def load(self, _loader: object) -> None:
         for view in VIEWS:
             contentviews.add(view)
+
+
+def _is_bare(data: bytes, metadata: contentviews.Metadata) -> bool:
+    """Say whether a message stands in the place of a stream: one that is held is shown without the event around it."""
+    return is_event_stream(metadata.content_type) and data[:64].lstrip().startswith(b"{")
 
 
 def _context(metadata: contentviews.Metadata) -> MessageContext:

@@ -31,6 +31,7 @@ class HeldMessage:
     number: int
     message: Message
     since_ns: int
+    timeout_s: float | None
     at_the_end: Verdict
     """What becomes of it when nobody can decide any more."""
     decision: asyncio.Future[Verdict]
@@ -106,11 +107,21 @@ class HeldMessages:
         """How long a message has been held."""
         return (self._clock_ns() - held.since_ns) / 1e9
 
+    def how_it_ended(self, held: HeldMessage) -> str:
+        """Say in a few words how a hold ended that has just ended."""
+        if not held.decision.cancelled():
+            verdict, why = held.decision.result(), ""
+        elif held.timeout_s is not None and self.age_s(held) >= held.timeout_s:
+            verdict, why = held.at_the_end, f", as nobody decided within {held.timeout_s:g} s"
+        else:
+            return "nobody waits for it any more"
+        return f"released{why}" if isinstance(verdict, Continue) else verdict.reason
+
     def hold(self, message: Message, timeout_s: float | None, on_timeout: Verdict) -> Pause:
         """Hold a message, for ever if `timeout_s` is None. Takes a running event loop."""
         self._numbers += 1
         decision: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        held = HeldMessage(self._numbers, message, self._clock_ns(), on_timeout, decision)
+        held = HeldMessage(self._numbers, message, self._clock_ns(), timeout_s, on_timeout, decision)
         if len(self._held) >= self._max_held:
             self._on_full(held)
             return Pause(decision, 0, on_timeout, f"not held, as {len(self._held)} are held already")

@@ -17,7 +17,7 @@ from tests.core.interception import in_virtual_time, now_s, scheduler
 
 MCP = Recognition(RecognitionKind.MESSAGES, "a test", Era.LEGACY, "2025-11-25", "s-1")
 RAW = json.dumps(CALL).encode()
-EDITED = RAW.replace(b"echo", b"shout")
+EDITED = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"shout","arguments":{}}}'
 NOTE = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":3}}'
 RESULT = b'{"jsonrpc":"2.0","id":7,"result":{"content":[]}}'
 TO_SERVER, TO_CLIENT = Direction.CLIENT_TO_SERVER, Direction.SERVER_TO_CLIENT
@@ -78,7 +78,7 @@ def hold(act, *, batch=Desk.request, flow=None):
             await pending
             assert desk.exchange.held is None
             assert desk.redrawn[-1] is desk.exchange
-            assert desk.room.held() == ["nothing is held"]
+            assert desk.room.held() == []
             return desk, held.emit(), before == snapshot(desk.flow)
 
     return soon(main())
@@ -99,6 +99,11 @@ def snapshot(flow):
     parts = [part for part in (flow.request, flow.response) if part is not None]
     bodies = [(part.raw_content, part.headers.fields) for part in parts]
     return bodies, flow.intercepted, flow.marked, flow.metadata.get(TIMES_KEY)
+
+
+def laid_out(raw):
+    """A message as people see it while it is held."""
+    return json.dumps(json.loads(raw), indent=2).encode()
 
 
 def answered_flow(**headers):

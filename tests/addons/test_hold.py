@@ -14,7 +14,7 @@ from shadowcat_core.exchange import Exchange
 from shadowcat_core.interceptors import Action
 from shadowcat_core.kept_body import TIMES_KEY
 from shadowcat_core.messages import MessageBatch
-from shadowcat_core.sse import SseParser, encode
+from shadowcat_core.sse import encode
 from tests.addons.conftest import request_flow, response_of
 from tests.addons.hold_desk import (
     EDITED,
@@ -27,6 +27,7 @@ from tests.addons.hold_desk import (
     answer_of,
     answered_flow,
     hold,
+    laid_out,
     release,
     snapshot,
     soon,
@@ -48,23 +49,27 @@ def event_of(desk):
 PLACES = [
     pytest.param(Desk.request, request_flow, "request", RAW, "tools/call echo", id="request"),
     pytest.param(answer_of, answered_flow, "response", RESULT, "answer to tools/call echo", id="response"),
-    pytest.param(event_of, streaming_flow, "response", encode(NOTE), "notifications/progress", id="event"),
+    pytest.param(event_of, streaming_flow, "response", NOTE, "notifications/progress", id="event"),
 ]
 
 
-@pytest.mark.parametrize(("batch", "flow_of", "side", "shown", "name"), PLACES)
-def test_a_held_message_shows_on_its_flow_and_leaves_no_trace(batch, flow_of, side, shown, name):
+def on_the_wire(raw, batch):
+    return encode(raw) if batch is event_of else raw
+
+
+@pytest.mark.parametrize(("batch", "flow_of", "side", "raw", "name"), PLACES)
+def test_a_held_message_shows_on_its_flow_and_leaves_no_trace(batch, flow_of, side, raw, name):
     def act(desk):
         assert desk.flow.intercepted
         assert desk.flow.marked == ":raised_hand:"
-        assert getattr(desk.flow, side).content == shown
+        assert getattr(desk.flow, side).content == laid_out(raw)
         assert TIMES_KEY not in desk.flow.metadata
         assert desk.exchange.held == f"{name} (hold 1)"
         assert desk.redrawn == [desk.exchange]
         assert desk.call("release", "1") == f"released: {name} (hold 1)"
 
     _, sent, unchanged = hold(act, batch=batch, flow=flow_of())
-    assert sent == shown
+    assert sent == on_the_wire(raw, batch)
     assert unchanged
 
 
@@ -73,15 +78,19 @@ def resume(desk):
 
 
 @pytest.mark.parametrize("let_go", [resume, release])
-@pytest.mark.parametrize(("batch", "flow_of", "side", "shown", "name"), PLACES)
-def test_what_a_person_writes_on_the_flow_goes_on_however_it_is_released(batch, flow_of, side, shown, name, let_go):
+@pytest.mark.parametrize(("batch", "flow_of", "side", "raw", "name"), PLACES)
+def test_what_a_person_writes_on_the_flow_goes_on_however_it_is_released(batch, flow_of, side, raw, name, let_go):
+    edits = {b"echo": b"shout", b'"content": []': b'"content": [\n1 ]', b'"progress": 3': b'"progress": 3.30'}
+
     def act(desk):
         part = getattr(desk.flow, side)
-        part.content = part.content.replace(b"echo", b"shout").replace(b"[]", b"[1]").replace(b":3", b":33")
+        for before, after in edits.items():
+            part.content = part.content.replace(before, after)
         let_go(desk)
 
     desk, sent, unchanged = hold(act, batch=batch, flow=flow_of())
-    assert sent == shown.replace(b"echo", b"shout").replace(b"[]", b"[1]").replace(b":3", b":33") != shown
+    edited = {Desk.request: EDITED, answer_of: RESULT.replace(b"[]", b"[1]"), event_of: NOTE.replace(b"3", b"3.30")}
+    assert sent == on_the_wire(edited[batch], batch)
     assert desk.said[1] == (Action.MODIFY, "edited by hand")
     assert unchanged  # the edit comes out of the pipeline, and whoever runs that writes it on the flow
 
@@ -92,22 +101,44 @@ def test_resuming_the_flow_releases_the_message_as_it_was():
     assert desk.said == [(Action.PAUSE, "hold 1"), (Action.RELEASE, "released")]
 
 
-def test_an_event_may_be_written_over_with_bare_json():
+@pytest.mark.parametrize("write", [encode, lambda raw: raw.replace(b",", b", ") + b"\n"])
+def test_an_event_may_be_written_with_the_event_around_it_and_without(write):
     def act(desk):
-        desk.flow.response.content = json.dumps(json.loads(NOTE), indent=2).encode()
+        desk.flow.response.content = write(NOTE.replace(b"3", b"4"))
         desk.flow.resume()
 
     _, sent, _ = hold(act, batch=event_of, flow=streaming_flow())
-    (frame,) = SseParser().feed(sent)
-    assert json.loads(frame.data) == json.loads(NOTE)
+    assert sent == encode(NOTE.replace(b"3", b"4"))
+
+
+def test_a_message_that_cannot_be_read_is_shown_and_released_as_it_came():
+    broken = NOTE.replace(b"}}", b"}")
+
+    def act(desk):
+        assert desk.flow.response.content == encode(broken)
+        desk.flow.response.content = encode(broken + b" }")
+        desk.flow.resume()
+
+    _, sent, unchanged = hold(act, batch=lambda desk: desk.event(broken), flow=streaming_flow())
+    assert (sent, unchanged) == (encode(broken + b" }"), True)
+
+
+@pytest.mark.parametrize("raw", [b'{"jsonrpc":"2.0","method":"a","method":"b","x":1.10}', b'{"a":"\\ud800"}'])
+def test_what_is_not_edited_goes_on_byte_for_byte(raw):
+    async def act(desk):
+        resume(desk)
+        await asyncio.sleep(1)
+        desk.call("release", "all")
+
+    assert hold(act, batch=lambda desk: desk.request(raw), flow=request_flow(raw))[1] == raw
 
 
 @pytest.mark.parametrize("word", ["é", "Привет", "👋"])
-@pytest.mark.parametrize(("batch", "flow_of", "side", "shown", "name"), PLACES)
-def test_words_of_all_languages_can_be_written(batch, flow_of, side, shown, name, word):
+@pytest.mark.parametrize(("batch", "flow_of", "side", "raw", "name"), PLACES)
+def test_words_of_all_languages_can_be_written(batch, flow_of, side, raw, name, word):
     def act(desk):
         part = getattr(desk.flow, side)
-        part.text = part.text.replace('"2.0"', f'"2.0","note":"{word}"')
+        part.text = part.text.replace('"2.0"', f'"2.0", "note": "{word}"')
         desk.flow.resume()
 
     _, sent, unchanged = hold(act, batch=batch, flow=flow_of())
@@ -168,7 +199,7 @@ def test_the_end_of_another_exchange_changes_nothing():
 
 def test_an_element_of_an_array_is_shown_alone():
     def act(desk):
-        assert desk.flow.request.content == RAW
+        assert desk.flow.request.content == laid_out(RAW)
         desk.flow.request.content = EDITED
         desk.flow.resume()
 
@@ -180,8 +211,8 @@ def test_an_element_of_an_array_is_shown_alone():
 
 def test_an_encoded_body_is_shown_and_edited_as_text_and_put_back_as_it_was():
     def act(desk):
-        assert desk.flow.response.text == RESULT.decode()
-        desk.flow.response.text = RESULT.decode().replace("[]", "[2]")
+        assert desk.flow.response.content == laid_out(RESULT)
+        desk.flow.response.text = desk.flow.response.text.replace("[]", "[2]")
         desk.flow.resume()
 
     flow = answered_flow()

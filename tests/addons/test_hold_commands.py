@@ -1,16 +1,33 @@
 """Commands and options decide about held messages, and say what cannot be done."""
 
 import asyncio
+import json
 import logging
+from dataclasses import replace
 
 import pytest
 from mitmproxy import exceptions
 from mitmproxy.exceptions import CommandError
 from mitmproxy.test import taddons
+from mitmproxy.tools.dump import DumpMaster
 
 from shadowcat_core.interceptors import Action
+from shadowcat_core.mcp import Direction
+from shadowcat_core.messages import MessageBatch
 from tests.addons.conftest import request_flow
-from tests.addons.hold_desk import EDITED, RAW, Desk, answer_of, answered_flow, hold, now_s, release, snapshot, soon
+from tests.addons.hold_desk import (
+    EDITED,
+    RAW,
+    RESULT,
+    Desk,
+    answer_of,
+    answered_flow,
+    hold,
+    now_s,
+    release,
+    snapshot,
+    soon,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +82,126 @@ def test_held_messages_are_listed_with_their_age_and_flow():
     hold(act_on_answer, batch=answer_of, flow=answered_flow())
 
 
+def test_a_program_gets_the_held_messages_as_json():
+    def act(desk):
+        (held,) = json.loads(desk.room.held_json())
+        assert held == {
+            "number": 1,
+            "age_s": 1.0,
+            "name": "tools/call echo",
+            "kind": "request",
+            "direction": "c2s",
+            "method": "tools/call",
+            "target": "echo",
+            "session": "s-1",
+            "flow": desk.flow.id,
+            "message": RAW.decode(),
+        }
+        release(desk)
+
+    desk, _, _ = hold(act)
+    assert desk.call("held.json") == "[]"
+
+    def act_on_answer(desk):
+        (held,) = json.loads(desk.call("held.json"))
+        assert (held["kind"], held["method"], held["target"]) == ("response", "tools/call", "echo")
+        assert held["message"] == RESULT.decode()
+        release(desk)
+
+    hold(act_on_answer, batch=answer_of, flow=answered_flow())
+
+
+def test_a_program_gets_what_cannot_be_read_and_what_has_no_flow_too():
+    async def main():
+        with taddons.context() as context:
+            desk = Desk(context, request_flow())
+            pipe = replace(desk.exchange.context(Direction.CLIENT_TO_SERVER), stream_id=None)
+            work = desk.pipeline.run(MessageBatch.of_lines(b'{"jsonrpc":"\xff\n', pipe))
+            (held,) = json.loads(desk.room.held_json())
+            assert (held["kind"], held["method"], held["flow"]) == ("invalid", None, None)
+            assert held["message"] == '{"jsonrpc":"\ufffd'
+            release(desk)
+            await work
+
+    soon(main())
+
+
+def leave(desk):
+    desk.room.ended(desk.exchange, desk.flow)
+
+
+@pytest.mark.parametrize(
+    ("act", "how"),
+    [
+        (release, "released"),
+        (lambda desk: desk.call("edit", "1", EDITED.decode()), "edited by hand"),
+        (lambda desk: desk.call("answer", "1", "{}"), "answered by hand"),
+        (lambda desk: desk.call("drop", "1"), "dropped by hand"),
+        (lambda desk: desk.flow.kill(), "its flow was killed"),
+        (leave, "the exchange ended while this was held"),
+    ],
+)
+def test_the_log_says_how_a_hold_ended(act, how, caplog):
+    caplog.set_level(logging.INFO)
+
+    def acts(desk):
+        act(desk)
+
+    hold(acts)
+    assert [record.getMessage() for record in caplog.records] == [
+        "shadowcat: held: tools/call echo (hold 1)",
+        f"shadowcat: {how}: tools/call echo (hold 1)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "how"),
+    [("release", "released, as nobody decided within 2 s"), ("block", "nobody decided in time")],
+)
+def test_the_log_says_that_nobody_decided(outcome, how, caplog):
+    async def main():
+        with taddons.context() as context:
+            desk = Desk(context, request_flow())
+            desk.set("echo", timeout_s=2, on_timeout=outcome)
+            caplog.set_level(logging.INFO)
+            await desk.pipeline.run(desk.request())
+            await asyncio.sleep(0)
+            assert caplog.records[-1].getMessage() == f"shadowcat: {how}: tools/call echo (hold 1)"
+
+    soon(main())
+
+
+def test_the_log_says_that_nobody_waits_any_more(caplog):
+    async def main():
+        with taddons.context() as context:
+            desk = Desk(context, request_flow())
+            caplog.set_level(logging.INFO)
+            desk.pipeline.run(desk.request()).cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert caplog.records[-1].getMessage() == (
+                "shadowcat: nobody waits for it any more: tools/call echo (hold 1)"
+            )
+
+    soon(main())
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "said"),
+    [("echo", {}, True), ("echo", {"timeout_s": 5}, False), ("", {"on_timeout": "block"}, False)],
+)
+def test_mitmdump_has_nobody_who_decides_and_without_a_time_limit_that_is_said(words, options, said, caplog):
+    async def main():
+        with taddons.context() as context:
+            desk = Desk(context, request_flow())
+            assert not caplog.records  # other programs have somebody
+            context.master.__class__ = DumpMaster
+            desk.set(words, **options)
+            assert ("shadowcat_hold_timeout_s limits how long" in caplog.text) is said
+
+    soon(main())
+
+
 @pytest.mark.parametrize(
     ("outcome", "record"),
     [
@@ -115,7 +252,7 @@ def test_what_is_held_is_set_at_run_time_and_what_is_held_already_stays(caplog):
             assert desk.pipeline.run(desk.request()) is None
             desk.set("")
             assert desk.pipeline.stages == ()
-            assert "1 messages still are" in caplog.text
+            assert "nothing more is held; a message still is" in caplog.text
             desk.set("")
             assert len(desk.room.held()) == 1
             desk.set("echo")
@@ -123,7 +260,7 @@ def test_what_is_held_is_set_at_run_time_and_what_is_held_already_stays(caplog):
             desk.room.done()
             await asyncio.gather(pending, more)
             assert desk.pipeline.stages == ()
-            assert desk.room.held() == ["nothing is held"]
+            assert desk.room.held() == []
             assert not desk.flow.intercepted
 
     soon(main())

@@ -121,3 +121,18 @@ async def test_an_array_in_an_event_is_shown_whole_and_a_blank_event_takes_nothi
     )
     lines = [line for line in shown(flow, flow.response).text.splitlines() if "result" in line]
     assert [line.split("result ")[1].split(" ")[0] for line in lines] == ["#1", "#2", "#3"]
+
+
+@pytest.mark.parametrize("view", ["auto", "mcp stream", "mcp stream, with payloads"])
+async def test_a_message_in_the_place_of_a_stream_is_shown_with_its_payload(proxy, view):
+    flow = await streamed(proxy, STREAM)
+    flow.response.data.content = b'\n{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":3}}'
+    first, *payload = contentviews.prettify_message(flow.response, flow, view).text.splitlines()
+    assert first.startswith("← notifications/progress 3 · ")
+    assert '      "progress": 3' in payload
+
+
+async def test_what_is_no_message_in_the_place_of_a_stream_is_shown_as_it_is(proxy):
+    flow = await streamed(proxy, STREAM)
+    flow.response.data.content = b'{"half":'
+    assert shown(flow, flow.response).text == '{"half":'

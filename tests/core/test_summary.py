@@ -142,12 +142,18 @@ def test_a_line_says_what_interceptors_did_and_how_often():
     )
 
 
-@pytest.mark.parametrize("ended", [False, True])
-def test_a_line_begins_with_what_is_held(ended):
-    exchange = exchange_of(CALL, ended=ended)
-    exchange.held = "tools/call echo"
-    said = summary(exchange, now_ns=50 * MS)
-    assert said.startswith("⏸ held: tools/call echo · tools/call echo ")
+@pytest.mark.parametrize(
+    ("held", "line"),
+    [
+        ("tools/call echo (hold 1)", "⏸ held: tools/call echo (hold 1) · 50 ms"),
+        ("answer to tools/call echo (hold 1)", "⏸ held: answer to tools/call echo (hold 1) · 50 ms"),
+        ("notifications/progress (hold 1)", "⏸ held: notifications/progress (hold 1) · tools/call echo … · 50 ms"),
+    ],
+)
+def test_a_line_begins_with_what_is_held_and_says_nothing_twice(held, line):
+    exchange = exchange_of(CALL, ended=False)
+    exchange.held = held
+    assert summary(exchange, now_ns=50 * MS) == line
     exchange.held = None
     assert "held" not in summary(exchange, now_ns=50 * MS)
 

@@ -20,7 +20,7 @@ from tests.e2e.proxies import Proxies, Proxy
 from tests.e2e.raw_client import connect
 
 STEPS = [wire.sse(wire.progress(step)) for step in range(1, 6)]
-THIRD = json.dumps(wire.progress(3), separators=(",", ":"))
+THIRD = json.dumps(wire.progress(3), indent=2)
 RESULT = wire.sse(wire.result(1))
 
 
@@ -70,7 +70,7 @@ class Person:
         async def look() -> bool:
             flows = (await self._client.get("flows")).json()
             shown = [flow for flow in flows if flow["intercepted"] or "held:" in flow["comment"]]
-            return not shown and await self.command("held") == ["nothing is held"]
+            return not shown and await self.command("held") == []
 
         await at_last(look)
 
@@ -150,9 +150,9 @@ async def test_the_third_of_five_events_is_edited_on_mitmwebs_page_and_arrives_i
         flow = await person.sees_held("notifications/progress")
         assert flow["marked"] == "✋"
         shown = await person.reads(flow, "response")
-        assert shown == f"data: {THIRD}\n\n"
+        assert shown == THIRD
         await person.hold("")
-        await person.writes(flow, "response", shown.replace('"progress":3', '"progress":3,"message":"drei → é"'))
+        await person.writes(flow, "response", shown.replace('"progress": 3', '"progress": 3, "message": "drei → é"'))
         await person.presses("resume", flow)
         frames = SseParser().feed(await response.rest())
         messages = [json.loads(frame.data) for frame in frames]
@@ -179,11 +179,13 @@ async def test_a_held_request_is_edited_on_mitmwebs_page_and_its_headers_follow(
         await person.hold("method:tools/call kind:request")
         await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
         flow = await person.sees_held("tools/call echo")
-        assert (await person.reads(flow, "request")).encode() == wire.CALL
-        await person.writes(flow, "request", wire.CALL.decode().replace('"echo"', '"shout"'))
+        shown = await person.reads(flow, "request")
+        assert shown == json.dumps(json.loads(wire.CALL), indent=2)
+        await person.writes(flow, "request", shown.replace('"echo"', '"shout"'))
         await person.presses("resume", flow)
         exchange = await origin.exchange()
-        assert exchange.request.body == wire.CALL.replace(b'"echo"', b'"shout"')
+        expected = json.loads(wire.CALL.replace(b'"echo"', b'"shout"'))
+        assert exchange.request.body == json.dumps(expected, separators=(",", ":")).encode()
         assert exchange.request.header("mcp-name") == "shout"
         await exchange.answer(json.dumps(wire.result(1)).encode())
         assert json.loads(await (await client.response()).rest()) == wire.result(1)
@@ -199,13 +201,13 @@ async def test_an_edit_that_cannot_be_sent_is_refused_and_can_be_mended(origin: 
         await person.presses("resume", flow)
         await person.writes(await person.sees_held("tools/call echo"), "request", wire.CALL.decode())
         assert await person.command("release", "all") == "released 1"
-        assert (await origin.exchange()).request.body == wire.CALL
+        assert json.loads((await origin.exchange()).request.body) == json.loads(wire.CALL)
 
 
 @pytest.mark.parametrize(
     ("command", "arguments", "answer", "action"),
     [
-        ("answer", ['{"content":[]}'], {"result": {"content": []}}, "mock"),
+        ("answer", ['{"content":[]}'], {"result": {"resultType": "complete", "content": []}}, "mock"),
         ("answer", ['{"error":{"code":5,"message":"no"}}'], {"error": {"code": 5, "message": "no"}}, "mock"),
         ("drop", [], {"error": {"code": -31010, "message": "dropped by hand"}}, "block"),
     ],
@@ -250,7 +252,7 @@ async def test_a_held_answer_is_edited_on_mitmwebs_page(origin: Origin, proxy: P
         body = json.dumps(wire.result(1, a=1)).encode()
         await (await origin.exchange()).answer(body)
         flow = await person.sees_held("answer to tools/call echo")
-        assert (await person.reads(flow, "response")).encode() == body
+        assert json.loads(await person.reads(flow, "response")) == json.loads(body)
         await person.writes(flow, "response", json.dumps(wire.result(1, a="größer"), ensure_ascii=False))
         await person.presses("resume", flow)
         assert json.loads(await (await client.response()).rest()) == wire.result(1, a="größer")
