@@ -128,11 +128,11 @@ def _why_safe(message: Message, hints: ToolHints, policy: RetryPolicy) -> str | 
     method = message.method
     match message.kind:
         case Kind.NOTIFICATION if method in SAFE_NOTIFICATIONS:
-            return f"{method} says the same twice"
+            return f"{method} may be repeated"
         case Kind.NOTIFICATION | Kind.REQUEST if method in policy.methods:
             return f"the configuration has {method} among its methods"
         case Kind.REQUEST if method in SAFE_METHODS:
-            return f"{method} does nothing twice"
+            return f"{method} may be repeated"
         case Kind.REQUEST if method == "tools/call":
             return _why_callable(message.target, hints, policy)
         case _:

@@ -5,7 +5,7 @@ from random import Random
 
 import orjson
 
-from shadowcat_core.upstreams import Fleet, Member, Pool, UpstreamsFile, parse_upstreams
+from shadowcat_core.upstreams import FailureKind, Fleet, Member, Pool, State, UpstreamsFile, parse_upstreams
 
 
 class Clock:
@@ -67,8 +67,6 @@ def named(pool: Pool, name: str) -> Member:
 
 def break_down(pool: Pool, name: str) -> None:
     """Let requests to an upstream fail until it is down."""
-    from shadowcat_core.upstreams import FailureKind, State
-
     member = named(pool, name)
     for _ in range(pool.route.health.passive.failures):
         pool.failed(member, FailureKind.CONNECT, "refused")
