@@ -22,7 +22,19 @@ from rich.console import Console
 from benches.figures import Figure
 from benches.report import figure_row, machine, verdict_table
 
-BENCHES = ("sse", "messages", "pipeline", "rules", "guards", "hooks", "tap", "recorder", "sessions", "upstreams", "proxy")
+BENCHES = (
+    "sse",
+    "messages",
+    "pipeline",
+    "rules",
+    "guards",
+    "hooks",
+    "tap",
+    "recorder",
+    "sessions",
+    "upstreams",
+    "proxy",
+)
 PACKAGES = ("mitmproxy", "orjson", "httpx-sse")
 WITHIN_S = 240
 """For one bench, on a machine that has much else to do."""
