@@ -32,6 +32,7 @@ class Waiting:
         self._on_given_up = on_given_up
         self._is_moot = is_moot
         self._given_up = asyncio.Event()
+        self._is_broken_off = False
 
     @classmethod
     def sleeping(cls, seconds: float, is_moot: Callable[[], bool] = lambda: False) -> Self:
@@ -48,13 +49,18 @@ class Waiting:
         self._given_up.set()
         self._on_given_up()
 
+    def break_off(self) -> None:
+        """Who waits is to stop without an end (`is_over` stays false): what was waited for will not come."""
+        self._is_broken_off = True
+        self.give_up()
+
     async def wait(self) -> None:
         """Wait until it is over, one way or the other."""
         work, given_up = asyncio.ensure_future(self._until()), asyncio.ensure_future(self._given_up.wait())
         try:
-            while not self.is_over:
+            while not self.is_over and not self._is_broken_off:
                 done, _ = await asyncio.wait([work, given_up], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                self.is_over = bool(done)
+                self.is_over = bool(done) and not self._is_broken_off
                 if not done and self._is_moot():
                     self.give_up()
         finally:

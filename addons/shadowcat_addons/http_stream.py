@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, cast
+from weakref import WeakSet
 
 from mitmproxy import ctx, flow, http
 from mitmproxy.connection import ConnectionState
@@ -70,7 +71,7 @@ class ShadowcatWaitHook(commands.StartHook):
 
 
 def install(answer: Answer, left: Left, holds_whole: HoldsWhole) -> Callable[[], None]:
-    """Rebind mitmproxy's stream class and give a function that restores it.
+    """Rebind mitmproxy's stream class and give a function that restores it, and cuts the streams that wait.
 
     Raises:
         UnexpectedInternalsError: a name or a parameter that the seam relies on is not there. Nothing was changed.
@@ -82,12 +83,15 @@ def install(answer: Answer, left: Left, holds_whole: HoldsWhole) -> Callable[[],
         answer_for = staticmethod(answer)
         client_left = staticmethod(left)
         holds_whole = staticmethod(holds_whole_of)
+        waits: ClassVar[WeakSet[Waiting]] = WeakSet()
 
     http_layer.HttpStream = SeamedHttpStream  # type: ignore[misc]
 
     def restore() -> None:
         if http_layer.HttpStream is SeamedHttpStream:
             http_layer.HttpStream = original  # type: ignore[misc]
+        for waiting in list(SeamedHttpStream.waits):
+            waiting.break_off()
 
     return restore
 
@@ -115,6 +119,7 @@ class _SeamedHttpStream(HttpStream):
     answer_for: Answer
     client_left: Left
     holds_whole: HoldsWhole
+    waits: ClassVar[WeakSet[Waiting]]
     _waiting: Waiting | None = None
     _alarm: commands.RequestWakeup | None = None
     _has_left = False
@@ -235,9 +240,11 @@ class _SeamedHttpStream(HttpStream):
     def _wait(self, waiting: Waiting) -> layer.CommandGenerator[bool]:
         """Wait with this stream alone; False when the flow was killed meanwhile, and so the stream cut."""
         self._waiting = waiting
+        self.waits.add(waiting)
         if self._has_left:  # that was told once, during another wait
             waiting.give_up()
         yield ShadowcatWaitHook(waiting)
+        self.waits.discard(waiting)
         self._waiting = None
         if self._is_killed():
             yield from self._cut(flow.Error.KILLED_MESSAGE)

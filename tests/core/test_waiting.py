@@ -44,6 +44,25 @@ def test_who_waits_is_told_when_it_is_given_up_even_before_it_waits():
     in_virtual_time(scenario())
 
 
+@pytest.mark.parametrize("already", [False, True])
+def test_a_wait_that_is_broken_off_ends_without_being_over(already):
+    async def scenario():
+        told = []
+        waiting = Waiting(lambda: asyncio.sleep(1000), lambda: told.append("ended"))
+        if already:
+            waiting.break_off()
+        else:
+            asyncio.get_running_loop().call_later(1, waiting.break_off)
+        began_s = now_s()
+        await waiting.wait()
+        await asyncio.sleep(0)
+        assert now_s() - began_s <= 1
+        assert (told, waiting.is_over) == (["ended"], False)
+        assert len(asyncio.all_tasks()) == 1
+
+    in_virtual_time(scenario())
+
+
 def test_a_wait_that_is_itself_cancelled_leaves_no_task():
     async def scenario():
         task = asyncio.ensure_future(Waiting.forever().wait())

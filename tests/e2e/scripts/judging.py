@@ -1,7 +1,8 @@
 """An interceptor that lets nothing pass that says EVIL, in the directions that the option `judging` names.
 
 The option may change while streams run. What has `hold_s` in its params or result is held so long, what has
-`gives_up` there cancels the interceptor's own task, and a request with `version` is made to name that protocol version.
+`gives_up_s` there cancels the interceptor's own task after so long, and a request with `version` is made to name that
+protocol version.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ class Judge:
             return Block("evil")
         payload = message.payload if isinstance(message.payload, dict) else {}
         told = payload.get("params") or payload.get("result") or {}
-        if "gives_up" in told:
+        if "gives_up_s" in told:
+            if told["gives_up_s"]:
+                await asyncio.sleep(told["gives_up_s"])
             asyncio.current_task().cancel()
             await asyncio.sleep(0)
         if "version" in told:
