@@ -97,8 +97,12 @@ class Correlator:
 
     def request_of(self, answer: Message, scope: Hashable) -> Message | None:
         """The open request that a message answers, read exactly; None when there is none."""
-        call = None if answer.id is None else self._calls.get((scope, answer.direction.opposite, answer.id))
+        call = self.call_of(answer, scope)
         return None if call is None else call.request
+
+    def call_of(self, answer: Message, scope: Hashable) -> Call | None:
+        """The open call that a message answers, likewise; it stays open."""
+        return None if answer.id is None else self._calls.get((scope, answer.direction.opposite, answer.id))
 
     def forget(self, scope: Hashable) -> list[Call]:
         """End a scope, such as an exchange or a session that is over, and give the calls left unanswered in it."""

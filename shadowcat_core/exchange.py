@@ -3,7 +3,7 @@
 `ExchangeRegistry` is what the mitmproxy addons share: one looks up what another has recognised, by mitmproxy's flow id.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Protocol
@@ -51,7 +51,7 @@ class Exchange:
         """Who sees the response's messages after they passed; likewise."""
         self.held: str | None = None
         """What of it an interceptor holds just now, in words."""
-        self.deeds: dict[str, int] = {}
+        self.deeds: Counter[str] = Counter()
         """What interceptors did to its messages, in words, and how often."""
         self.owed: list[Message] = []
         """Answers to some of its requests that were given without the server, to go with the response."""

@@ -3,6 +3,7 @@
 → tools/call #7 echo {"text":"hi"}
 ← notifications/progress 2/4 halfway there
 ← result #7 tools/call echo hi
+! → tools/call #8 delete · blocked by no-deletes: not today
 
 What peers send is cut to a length that a line can bear, and its control characters are shown as escapes: it must not
 steer a terminal.
@@ -43,6 +44,20 @@ _LISTS: Final = {
 }
 """What a result lists: the member, and one of its items."""
 
+DEEDS: Final = {
+    "modify": "changed",
+    "drop": "dropped",
+    "inject": "injected",
+    "block": "blocked",
+    "mock": "answered",
+    "answer": "answered",
+    "delay": "delayed",
+    "pause": "held",
+    "release": "released",
+    "fail": "failed on",
+}
+"""What was done to a message, by the verdict's name on a tape."""
+
 type Fields = Mapping[str, Json]
 
 
@@ -73,6 +88,27 @@ def words(message: Message, *, answers: str | None = None) -> Words:
         return Words(_name(message.method), number, _name(message.target), gist(message))
     what = "error" if kind is Kind.ERROR else "tool error" if is_tool_error(message.payload) else "result"
     return Words(what, number, shortened(answers or "", 2 * MAX_NAME_CHARS), gist(message))
+
+
+def deed(action: str, by: str, reason: str = "", *, audited: bool = False) -> str:
+    """Say what somebody did to a message, or would have done (`audited`): `blocked by no-deletes: not today`."""
+    done = DEEDS.get(action, action)
+    text = f"{by} failed" if action == "fail" else f"{'would have been ' if audited else ''}{done} by {by}"
+    return printable(text if reason in ("", done) else f"{text}: {reason}")
+
+
+def deed_line(message: Message, done: str, *, answers: str | None = None, became: Message | None = None) -> str:
+    """Say what was done (`deed`) to a message in one line, and in short what it became."""
+    parts = [f"! {headline(message, answers=answers)}", done]
+    if became is not None:
+        parts.append(f"became {_news(message, became)}")
+    return " · ".join(parts)
+
+
+def note_line(about: Message | None, text: str) -> str:
+    """Say in one line what happened beside the messages, with the request that it is about."""
+    named = "" if about is None else title(about)
+    return f"! {' · '.join(_some(named, printable(text)))}"
 
 
 def title(message: Message) -> str:
@@ -132,6 +168,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _news(before: Message, after: Message) -> str:
+    """What the words of one message say and those of another did not; its size where words do not tell them apart."""
+    new = [word for was, word in zip(words(before), words(after), strict=True) if word != was]
+    return " ".join(_some(*new)) or size_text(len(after.raw))
 
 
 def _name(text: str | None) -> str:

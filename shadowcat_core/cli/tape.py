@@ -13,23 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from shadowcat_core.cli.group import complain
+from shadowcat_core.cli.tape_lines import entry_line, payload_lines, record_line, worth_showing
 from shadowcat_core.errors import TapeError
 from shadowcat_core.jsonrpc import Json, dump
-from shadowcat_core.mcp import Direction
 from shadowcat_core.tape.encoding import fields_of
 from shadowcat_core.tape.filters import parse_record_filter, parse_row_filter
 from shadowcat_core.tape.reader import Tape
-from shadowcat_core.tape.records import Record, Verdict
-from shadowcat_core.tape.rows import Row, list_entries, row_of
+from shadowcat_core.tape.rows import Row
 from shadowcat_core.tape.survey import State, Survey, survey
 from shadowcat_core.tape.writer import SUFFIX
-from shadowcat_core.transcript import ARROWS, duration_text, headline, printable, size_text
+from shadowcat_core.transcript import duration_text, printable, size_text
 
 PATIENCE_S = 2.0
 WIDE = 200
 NOT_WHOLE, DAMAGED = 3, 4
 STYLES = {State.WHOLE: "green", State.CUT_OFF: "yellow", State.GAPS: "yellow", State.DAMAGED: "red"}
-ROW_STYLES = {"error": "red", "invalid": "red"}
 WORDS = {"ignore_unknown_options": True}  # `-status:error` is a filter turned around, no option
 
 tape_path = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -82,16 +80,17 @@ def ls(*, places: Sequence[Path], as_json: bool) -> None:
 @click.option("--raw", is_flag=True, help="Print records (heads, bodies, chunks) instead of messages.")
 @as_json
 def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json: bool) -> None:
-    """Show the messages of a tape, one line each, and (!) what interceptors did to them.
+    """Show the messages of a tape, one line each, (!) what was done to them, and (·) what ended without an answer.
 
     FILTER words must all hold: method: target: status:ok|error|invalid kind: dir:c2s|s2c id: exchange: session:
-    duration:>500ms. In a value, * stands for anything; -WORD turns a word around; a word without a key is looked for
-    in method and target.
+    duration:>500ms verdict:block by:NAME. In a value, * stands for anything; -WORD turns a word around; a word without
+    a key is looked for in method and target.
 
     \b
     Examples:
       shadowcat tape show a.tape.jsonl method:tools/call status:error
       shadowcat tape show a.tape.jsonl -kind:notification 'duration:>1s' --payload
+      shadowcat tape show a.tape.jsonl verdict:* by:rule:* --payload
       shadowcat tape show a.tape.jsonl exchange:3 --raw
     """
     if stray := next((word for word in words if Path(word).is_file()), None):
@@ -110,17 +109,17 @@ def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json:
                 if as_json:
                     _print_json(fields_of(record, origin_ns))
                 else:
-                    console.print(_record_line(record, origin_ns), soft_wrap=True)
+                    console.print(record_line(record, origin_ns), soft_wrap=True)
         elif test_row is not None:
-            for entry in list_entries(records):
-                if not test_row(entry if isinstance(entry, Row) else row_of(entry)):
-                    continue
+            for entry in filter(test_row, worth_showing(records)):
                 if not as_json:
-                    _print_entry(console, entry, origin_ns, payload=payload)
+                    console.print(entry_line(entry, origin_ns), soft_wrap=True)
+                    for line in payload_lines(entry) if payload else ():
+                        console.print(line, soft_wrap=True)
                 elif isinstance(entry, Row):
                     _print_json(entry.as_json(origin_ns, payload=payload))
                 else:
-                    _print_json(fields_of(entry, origin_ns))
+                    _print_json(entry.as_json(origin_ns))
     _say_what_is_missing(opened)
 
 
@@ -128,13 +127,18 @@ def show(*, path: Path, words: Sequence[str], payload: bool, raw: bool, as_json:
 @click.argument("path", type=tape_path, metavar="TAPE")
 @as_json
 def stats(*, path: Path, as_json: bool) -> None:
-    """Count the messages of a tape by method, with their durations."""
+    """Count the messages of a tape by method, with their durations, and what was done to them."""
     opened = Tape.open(path)
     with _progress(path) as progress:
         found = survey(opened, progress=progress)
     methods = sorted(found.methods.values(), key=lambda about: (-about.count, about.method))
+    verdicts = found.verdicts.most_common()
     if as_json:
-        _print_json({**_totals(found), "messages": found.messages, "methods": [about.as_json() for about in methods]})
+        counts: list[Json] = [
+            {"by": by, "verdict": verdict, "mode": mode, "count": count} for (by, verdict, mode), count in verdicts
+        ]
+        about_methods: list[Json] = [about.as_json() for about in methods]
+        _print_json({**_totals(found), "messages": found.messages, "methods": about_methods, "verdicts": counts})
         return
     table = Table("method", *("count", "errors", "p50 ms", "p95 ms", "max ms", "events", "bytes"), box=None)
     for column in table.columns[1:]:
@@ -146,6 +150,14 @@ def stats(*, path: Path, as_json: bool) -> None:
         table.add_row(printable(about.method), f"{about.count:,}", errors, *times, events, size_text(about.size))
     console = _console()
     console.print(table)
+    if verdicts:
+        table = Table("by", "verdict", "count", box=None)
+        table.columns[2].justify = "right"
+        for (by, verdict, mode), count in verdicts:
+            table.add_row(
+                printable(by), printable(verdict if mode == "enforce" else f"{verdict} ({mode})"), f"{count:,}"
+            )
+        console.print(table)
     totals = f"{found.messages:,} messages in {found.exchanges:,} exchanges, {found.records:,} records, "
     console.print(totals + f"{size_text(found.size)} in {duration_text(found.duration_ns)}", highlight=False)
     if found.gaps:
@@ -225,46 +237,6 @@ def _tapes_in(place: Path) -> Iterator[Path]:
         yield from sorted(path for path in place.iterdir() if SUFFIX in path.name and path.is_file())
     else:
         yield place
-
-
-def _row_line(row: Row, origin_ns: int) -> Text:
-    message = row.message
-    parts = [headline(message, answers=row.answers), size_text(len(message.raw))]
-    if row.duration_ns is not None:
-        parts.append(duration_text(row.duration_ns))
-    if row.round > 1:
-        parts.append(f"round {row.round}")
-    return Text(f"{(message.at_ns - origin_ns) / 1e9:9.3f} s {' · '.join(parts)}", ROW_STYLES.get(row.status, ""))
-
-
-def _print_entry(console: Console, entry: Row | Verdict, origin_ns: int, *, payload: bool) -> None:
-    payloads: list[tuple[str, bytes | None]]
-    if isinstance(entry, Row):
-        line, payloads = _row_line(entry, origin_ns), [("", entry.message.raw)]
-    else:
-        line = _verdict_line(entry, origin_ns)
-        became = None if entry.result == entry.original else entry.result
-        payloads = [("was: ", entry.original), ("became: ", became), ("answered: ", entry.reply)]
-    console.print(line, soft_wrap=True)
-    for name, data in payloads if payload else ():
-        if data is not None:
-            console.print(printable(f"{name}{data.decode('utf-8', 'replace')}"), soft_wrap=True)
-
-
-def _verdict_line(verdict: Verdict, origin_ns: int) -> Text:
-    audited = "would have been " if verdict.mode == "audit" else ""
-    done = f"{audited}{verdict.action} by {verdict.interceptor}{': ' if verdict.reason else ''}{verdict.reason}"
-    parts = [f"{(verdict.at_ns - origin_ns) / 1e9:9.3f} s ! {headline(row_of(verdict).message)}", printable(done)]
-    return Text(" · ".join(parts), "magenta")
-
-
-def _record_line(record: Record, origin_ns: int) -> Text:
-    fields = fields_of(record, origin_ns)
-    at_us, kind, number = fields.pop("t"), fields.pop("kind"), fields.pop("exchange", None)
-    direction = fields.pop("dir", None)
-    arrow = " " if direction is None else ARROWS[Direction(direction)]
-    rest = " ".join(f"{name}={value!r}" for name, value in fields.items() if value not in (None, "", []))
-    return Text(printable(f"{at_us:>12} µs {arrow} {kind} {'' if number is None else f'[{number}]'} {rest}"))
 
 
 def _say_what_is_missing(opened: Tape) -> None:

@@ -72,6 +72,11 @@ class ExchangeReader:
         # None for a body that is no MCP: nothing is kept of it.
         self._bodies: dict[Direction, _Body | None] = {}
 
+    @property
+    def session(self) -> str | None:
+        """The session that its messages belong to, as far as it was read."""
+        return self._session
+
     def read(self, record: Record) -> list[Message]:
         """Return the messages that `record` completes."""
         try:
@@ -146,17 +151,34 @@ class ExchangeReader:
         return MessageContext(direction, transport, self._session, self.number, stream)
 
 
-def read_messages(records: Iterable[Record]) -> Iterator[Message]:
-    """Yield the messages of a whole tape in the order in which they were complete; holds the open exchanges."""
-    readers: dict[int, ExchangeReader] = {}
-    for record in records:
+class TapeMeaning:
+    """Reads the records of a whole tape, in order, as messages; holds the open exchanges."""
+
+    def __init__(self) -> None:
+        self._readers: dict[int, ExchangeReader] = {}
+
+    def of(self, number: int) -> ExchangeReader:
+        """The reader of an exchange that has not ended."""
+        return self._readers.setdefault(number, ExchangeReader(number))
+
+    def read(self, record: Record) -> list[Message]:
+        """Return the messages that `record` completes."""
         match record:
             case Gap(exchanges=touched):
                 for number in touched:
-                    readers.setdefault(number, ExchangeReader(number)).read(record)
+                    self.of(number).read(record)
+                return []
             case Note() | Unknown() | Verdict():
-                pass
-            case End(exchange=number):
-                yield from readers.pop(number, ExchangeReader(number)).read(record)
-            case Open(exchange=number) | Request(exchange=number) | Response(exchange=number) | Chunk(exchange=number):
-                yield from readers.setdefault(number, ExchangeReader(number)).read(record)
+                return []
+            case _:
+                messages = self.of(record.exchange).read(record)
+                if isinstance(record, End):
+                    del self._readers[record.exchange]
+                return messages
+
+
+def read_messages(records: Iterable[Record]) -> Iterator[Message]:
+    """Yield the messages of a whole tape in the order in which they were complete."""
+    read = TapeMeaning().read
+    for record in records:
+        yield from read(record)

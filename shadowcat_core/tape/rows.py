@@ -8,8 +8,7 @@ from shadowcat_core.jsonrpc import Json, Kind
 from shadowcat_core.limits import MAX_OPEN_CALLS
 from shadowcat_core.mcp import Direction, Transport
 from shadowcat_core.messages import Message, MessageContext
-from shadowcat_core.tape.meaning import read_messages
-from shadowcat_core.tape.records import Record, Verdict
+from shadowcat_core.tape.records import Verdict
 from shadowcat_core.transcript import is_failure, title
 
 _ANSWERS = frozenset({Kind.RESPONSE, Kind.ERROR})
@@ -92,12 +91,25 @@ class RowReader:
     def __init__(self, *, max_calls: int = MAX_OPEN_CALLS) -> None:
         self._max_calls = int(max_calls)
         self._calls = Correlator(max_calls=max_calls)
+        # What is told of an answer may come behind it: this one is shown no answers, so its requests stay.
+        self._asked = Correlator(max_calls=max_calls)
         # Exchanges whose request knew no session. Their answers may name one, which the request opened.
         self._sessionless: dict[int | None, None] = {}
 
     def row(self, message: Message) -> Row:
         """Give the row of the next message."""
-        return Row(message, self._calls.see(message, self._scope(message)))
+        scope = self._scope(message)
+        if message.kind is Kind.REQUEST:
+            self._asked.see(message, scope)
+        return Row(message, self._calls.see(message, scope))
+
+    def concerned(self, verdict: Verdict, session_id: str | None) -> Row:
+        """Give the message that a verdict concerns as a row; of an injected one what it became."""
+        direction = Direction(verdict.direction or Direction.CLIENT_TO_SERVER)
+        context = MessageContext(direction, Transport.HTTP, session_id, verdict.exchange)
+        message = Message(verdict.original or verdict.result or b"", context, at_ns=verdict.at_ns)
+        is_answer = message.kind in _ANSWERS
+        return Row(message, self._asked.call_of(message, self._scope(message)) if is_answer else None)
 
     def _scope(self, message: Message) -> Hashable:
         """Within what the message's id is unique: the session, else the exchange (as `Exchange.scope`)."""
@@ -109,30 +121,6 @@ class RowReader:
             if len(self._sessionless) > self._max_calls:
                 del self._sessionless[next(iter(self._sessionless))]
         return number
-
-
-def list_entries(records: Iterable[Record]) -> Iterator[Row | Verdict]:
-    """Give the rows of a whole tape, and among them what interceptors did."""
-    verdicts: list[Verdict] = []
-
-    def noted() -> Iterator[Record]:
-        for record in records:
-            if isinstance(record, Verdict):
-                verdicts.append(record)
-            yield record
-
-    for row in list_rows(read_messages(noted())):
-        yield from verdicts
-        verdicts.clear()
-        yield row
-    yield from verdicts
-
-
-def row_of(verdict: Verdict) -> Row:
-    """The message that an interceptor did something to, as a row; of an injected one what it became."""
-    direction = Direction(verdict.direction or Direction.CLIENT_TO_SERVER)
-    context = MessageContext(direction, Transport.HTTP, exchange_id=verdict.exchange)
-    return Row(Message(verdict.original or verdict.result or b"", context, at_ns=verdict.at_ns))
 
 
 def list_rows(messages: Iterable[Message]) -> Iterator[Row]:

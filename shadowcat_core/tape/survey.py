@@ -1,6 +1,7 @@
 """One pass over a tape: what is on it, how its calls went, and whether anything is missing."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,7 +10,7 @@ from shadowcat_core.jsonrpc import Json, Kind
 from shadowcat_core.mcp import Direction
 from shadowcat_core.tape.meaning import read_messages
 from shadowcat_core.tape.reader import Damage, Progress, Tape
-from shadowcat_core.tape.records import Chunk, End, Gap, Note, Open, Record, Unknown, payload_bytes
+from shadowcat_core.tape.records import Chunk, End, Gap, Note, Open, Record, Unknown, Verdict, payload_bytes
 from shadowcat_core.tape.rows import Row, list_rows
 
 
@@ -76,6 +77,8 @@ class Survey:
     damages: list[Damage] = field(default_factory=list)
     cut_off: bool = False
     methods: dict[str, MethodSurvey] = field(default_factory=dict)
+    verdicts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By interceptor, action and mode."""
 
     @property
     def lost_records(self) -> int:
@@ -133,9 +136,12 @@ def _count(records: Iterable[Record], origin_ns: int, found: Survey) -> Iterator
                 found.chunks += 1
             case Unknown():
                 found.unknown += 1
+            case Verdict():
+                found.verdicts[record.interceptor, record.action, record.mode] += 1
             case _:
                 pass
-        if not isinstance(record, Open | End | Gap | Unknown | Note) and record.exchange not in open_numbers:
+        # What ends with an exchange, such as a hold, may be told behind its end.
+        if not isinstance(record, Open | End | Gap | Unknown | Note | Verdict) and record.exchange not in open_numbers:
             open_numbers.add(record.exchange)
             found.headless.append(record.exchange)
         yield record
