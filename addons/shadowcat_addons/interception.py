@@ -25,6 +25,8 @@ from shadowcat_core.interceptors import (
     Pipeline,
     Running,
     VerdictRecord,
+    failure_line,
+    failure_traceback,
     on_asyncio,
 )
 from shadowcat_core.jsonrpc import ErrorCode, Kind, error_response
@@ -348,5 +350,5 @@ def _set_body(response: http.Response, body: bytes) -> None:
 
 
 def _report_failure(failure: Failure) -> None:
-    more = f" (and {failure.suppressed} times before)" if failure.suppressed else ""
-    logger.error("shadowcat: interceptor %s failed: %r%s", failure.interceptor, failure.error, more)
+    trace = failure_traceback(failure) if failure.is_first else ""
+    logger.error("shadowcat: %s", "\n".join(filter(None, (failure_line(failure), trace))))

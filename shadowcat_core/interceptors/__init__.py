@@ -6,6 +6,8 @@ They know the protocol and nothing of the transport. No I/O: time and concurrenc
 
 from shadowcat_core.interceptors.adapter import AdaptedInterceptor, adapt
 from shadowcat_core.interceptors.batching import Batcher, BatchPolicy
+from shadowcat_core.interceptors.declarations import check_declared
+from shadowcat_core.interceptors.failures import failure_line, failure_traceback
 from shadowcat_core.interceptors.message_stage import apply
 from shadowcat_core.interceptors.pipeline import Pipeline, Release
 from shadowcat_core.interceptors.protocols import BatchInterceptor, Interceptor, Interest, is_unroutable
@@ -15,6 +17,7 @@ from shadowcat_core.interceptors.records import (
     Failure,
     FailureSink,
     Mode,
+    Outcome,
     Settings,
     StageMetrics,
     VerdictRecord,
@@ -43,6 +46,7 @@ __all__ = [
     "Mock",
     "Mode",
     "Modify",
+    "Outcome",
     "Pause",
     "Pipeline",
     "Release",
@@ -56,6 +60,9 @@ __all__ = [
     "VerdictSink",
     "adapt",
     "apply",
+    "check_declared",
+    "failure_line",
+    "failure_traceback",
     "is_unroutable",
     "on_asyncio",
 ]

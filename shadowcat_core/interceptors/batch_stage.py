@@ -1,6 +1,6 @@
 """An interceptor of whole batches at its place in a pipeline."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from functools import partial
 from typing import Final
 
@@ -77,11 +77,17 @@ class BatchStage(Stage):
 
     def _end(self, batch: MessageBatch, mark: int, outcome: object) -> None:
         if outcome is not None:
-            raise BadVerdict("a batch interceptor edits the batch, and gives nothing back")
+            raise _no_answer_expected(outcome)
         self.settle(batch, mark)
 
 
 def _awaitable(answer: object) -> Awaitable[object]:
     if isinstance(answer, Awaitable):
         return answer
-    raise BadVerdict(f"a batch interceptor edits the batch, and gives nothing back: {type(answer).__name__}")
+    raise _no_answer_expected(answer)
+
+
+def _no_answer_expected(answer: object) -> BadVerdict:
+    if isinstance(answer, Generator | AsyncGenerator):
+        return BadVerdict("nothing was done: `yield` made a generator of the function")
+    return BadVerdict(f"a batch interceptor edits the batch, and gives nothing back: {type(answer).__name__}")

@@ -1,5 +1,6 @@
 """An interceptor of single messages at its place in a pipeline."""
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Coroutine, Iterator
 from functools import partial
 from inspect import iscoroutinefunction
@@ -13,7 +14,7 @@ from shadowcat_core.interceptors.records import Action, Mode, Settings, StageMet
 from shadowcat_core.interceptors.reports import Reports
 from shadowcat_core.interceptors.scheduling import Scheduler, Suspended, Work
 from shadowcat_core.interceptors.stage import Ahead, Finish, Stage
-from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause
+from shadowcat_core.interceptors.verdicts import Block, Continue, Delay, Inject, Mock, Modify, Pause, why_no_verdict
 from shadowcat_core.messages import Message, MessageBatch
 
 type Edit = Continue | Modify | Block | Mock | Inject
@@ -113,7 +114,7 @@ class MessageStage(Stage):
         mark = len(batch.changes)
         try:
             if not isinstance(answer, EDITS):
-                raise BadVerdict(f"{type(answer).__name__} is no verdict")
+                raise BadVerdict(why_no_verdict(answer))
             apply(answer, batch, position)
             self.settle(batch, mark)
         except Exception as exc:  # noqa: BLE001 -- likewise
@@ -151,6 +152,11 @@ class MessageStage(Stage):
                 await self.scheduler.sleep(verdict.seconds)
                 return Continue()
             decision, reason = await self._decision(verdict)
+        except CancelledError:
+            if self.scheduler.is_cancelled():  # the work itself, as its client has left
+                self.metrics.count(Action.DROP)
+                self.record(Action.DROP, "nobody waits for it any more", message, None, None, batch)
+            raise
         finally:
             if isinstance(verdict, Pause) and isinstance(verdict.until, Coroutine):
                 verdict.until.close()

@@ -12,6 +12,7 @@ from typing import Final
 from shadowcat_core.interceptors.adapter import AdaptedInterceptor
 from shadowcat_core.interceptors.audit import Audit
 from shadowcat_core.interceptors.batch_stage import BatchStage
+from shadowcat_core.interceptors.declarations import check_declared
 from shadowcat_core.interceptors.message_stage import MessageStage
 from shadowcat_core.interceptors.protocols import BatchInterceptor, Interceptor
 from shadowcat_core.interceptors.records import Fail, FailureSink, Mode, Settings, StageMetrics, VerdictSink
@@ -97,7 +98,7 @@ class Pipeline:
         Args:
             scheduler: its time and concurrency, such as `on_asyncio(time.perf_counter_ns)`.
             on_verdict: gets a record of everything that an interceptor did.
-            on_failure: is told of failures, once a minute at most for each interceptor.
+            on_failure: is told of failures; of those that are alike, once a minute at most.
         """
         self._scheduler = scheduler
         self._reports = Reports(scheduler.clock_ns, on_verdict, on_failure)
@@ -137,8 +138,7 @@ class Pipeline:
             TypeError: it has no method that makes it an interceptor.
             ValueError: the name is taken, or the mode, policy, time or interest makes no sense.
         """
-        if timeout_s is not None and not 0 < timeout_s < float("inf"):
-            raise ValueError(f"an interceptor cannot answer within {timeout_s} s")
+        check_declared({"priority": priority, "mode": mode, "fail": fail, "timeout_s": timeout_s})
         settings = Settings(
             name=self._free_name(interceptor, name),
             priority=priority,
@@ -159,7 +159,7 @@ class Pipeline:
         """
         gone = self._find(stage)
         self._install([other for other in self._stages if other is not gone])
-        self._reports.forget(gone.settings.name)
+        gone.forget_failures()
 
     def replace(self, stage: Stage | str, interceptor: Interceptor | BatchInterceptor) -> Stage:
         """Put another interceptor in the place of one, with its settings, counters and rank. No batch meets neither.
@@ -171,6 +171,7 @@ class Pipeline:
         old = self._find(stage)
         new = self._stage(interceptor, old.settings, old.metrics)
         self._install([new if other is old else other for other in self._stages])
+        old.forget_failures()
         return new
 
     def fails_closed(self, direction: Direction) -> bool:

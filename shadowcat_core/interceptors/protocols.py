@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol, Self, runtime_checkable
 
+from shadowcat_core.interceptors.declarations import check_declared
 from shadowcat_core.interceptors.verdicts import Verdict
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.mcp import Direction
@@ -48,13 +49,13 @@ class Interest:
         """Read the interest of an interceptor.
 
         Raises:
-            TypeError: `methods` or `kinds` is one string, and not a collection of them.
-            ValueError: there is no such kind or direction.
+            ValueError: it makes no sense: one string in the place of a collection, a kind that there is not.
         """
-        methods, kinds = (_collection(interceptor, name) for name in ("methods", "kinds"))
-        direction = getattr(interceptor, "direction", None)
+        declared = {name: getattr(interceptor, name, None) for name in ("methods", "kinds", "direction")}
+        check_declared(declared)
+        methods, kinds, direction = declared.values()
         return cls(
-            methods,
+            None if methods is None else frozenset(methods),
             None if kinds is None else frozenset(map(Kind, kinds)),
             None if direction is None else Direction(direction),
             bool(getattr(interceptor, "exact", True)),
@@ -87,10 +88,3 @@ def is_unroutable(message: Message) -> bool:
     if message.kind is not Kind.INVALID or (message.is_json and message.method is not None):
         return False
     return message.raw.lstrip(_IN_FRONT).startswith(_STARTS_OF_DOCUMENTS)
-
-
-def _collection(interceptor: object, name: str) -> frozenset[str] | None:
-    declared = getattr(interceptor, name, None)
-    if isinstance(declared, str):
-        raise TypeError(f"{name} of {type(interceptor).__name__} must be a collection of names, not one: {declared!r}")
-    return None if declared is None else frozenset(declared)

@@ -71,13 +71,28 @@ class VerdictRecord:
     """What the sender was answered."""
 
 
+class Outcome(StrEnum):
+    """What became of the messages that an interceptor failed on. UNTOUCHED: it was in mode AUDIT."""
+
+    PASSED = "passed"
+    BLOCKED = "blocked"
+    UNTOUCHED = "untouched"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An interceptor failed. `suppressed` is how many failures there were since the one told before this."""
+    """An interceptor failed. Failures are alike when the same interceptor's errors have one type and text."""
 
     interceptor: str
     error: Exception
+    subject: str
+    """What it failed on, in words: `tools/call echo`, `3 messages`; empty for a sink."""
+    outcome: Outcome | None
+    """None for a sink, which concerns no message."""
     suppressed: int
+    """How many failures like it there were since the one told before this."""
+    is_first: bool
+    """Whether none like it was told before, since the interceptor was added or loaded anew."""
 
 
 @dataclass(slots=True)

@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import CoroutineType
 from typing import Final
 
 from shadowcat_core.errors import BadVerdict, InterceptorTimedOut, UnroutableMessage
+from shadowcat_core.interceptors.failures import error_text, subject_of
 from shadowcat_core.interceptors.protocols import Interest, is_unroutable
-from shadowcat_core.interceptors.records import Action, Fail, Settings, StageMetrics, VerdictRecord
+from shadowcat_core.interceptors.records import Action, Fail, Mode, Outcome, Settings, StageMetrics, VerdictRecord
 from shadowcat_core.interceptors.reports import Reports
 from shadowcat_core.interceptors.scheduling import Scheduler, Suspended, Work, advance
 from shadowcat_core.jsonrpc import ErrorCode, Kind
@@ -150,16 +152,27 @@ class Stage(ABC):
         metrics.failures += 1
         metrics.timeouts += isinstance(error, InterceptorTimedOut)
         affected = self._affected(batch) if positions is None else positions
-        message = batch[affected[0]] if len(affected) == 1 else None
+        messages = [batch[position] for position in affected]
+        message = messages[0] if len(messages) == 1 else None
         passed = message if settings.fail is Fail.OPEN else None
-        self._reports.failure(settings.name, error)
-        self.record(Action.FAIL, f"{type(error).__name__}: {error}", message, passed, None, batch)
+        self._reports.failure(settings.name, error, partial(subject_of, messages), self._outcome)
+        self.record(Action.FAIL, error_text(error), message, passed, None, batch)
         if settings.fail is Fail.CLOSED:
             for position in affected:
                 batch.block(position, f"interceptor {settings.name} failed", ErrorCode.INTERCEPTOR_FAILED)
             for change in batch.changes[mark:]:
                 metrics.count(Action.BLOCK)
                 self.record(Action.BLOCK, change.reason, change.before, change.after, change.reply, batch)
+
+    def forget_failures(self) -> None:
+        """Tell of failures as if there had been none: the interceptor is another one now."""
+        self._reports.forget(self.settings.name)
+
+    @property
+    def _outcome(self) -> Outcome:
+        if self.settings.mode is Mode.AUDIT:
+            return Outcome.UNTOUCHED
+        return Outcome.PASSED if self.settings.fail is Fail.OPEN else Outcome.BLOCKED
 
     def _affected(self, batch: MessageBatch) -> list[int]:
         interest = self.interest
@@ -185,8 +198,13 @@ class Stage(ABC):
 
 
 def _check(change: Change) -> None:
-    """Refuse a message that an interceptor made into something less than it was."""
-    _, act, before, after, _, _ = change
+    """Refuse a message that an interceptor made into something less than it was, and a result that is no object."""
+    _, act, before, after, reply, _ = change
+    answer = reply or after
+    # Results are objects in MCP; a peer that is sent another one may wait on. The answer was written here, without
+    # blanks, so that only what is in braces, a result or an error, ends with its own brace and the answer's.
+    if act is Act.MOCK and answer is not None and not answer.raw.endswith(b"}}"):
+        raise BadVerdict("a result must be an object: `Mock({…})`")
     if after is None or (act is not Act.MODIFY and act is not Act.INJECT) or after.is_json_rpc:
         return
     if before is None:

@@ -4,9 +4,9 @@
 on the tape, and the peer reads that of a `Block`.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from shadowcat_core.jsonrpc import ErrorCode, Json
 from shadowcat_core.messages import Content, RpcError
@@ -88,3 +88,15 @@ class Pause:
 
 
 type Verdict = Continue | Modify | Block | Mock | Pause | Delay | Inject
+_VERDICTS: Final = (Continue, Modify, Block, Mock, Pause, Delay, Inject)
+
+
+def why_no_verdict(answer: object) -> str:
+    """Say why something is no verdict, and what to write instead where that can be guessed."""
+    if answer is None:
+        return "None is no verdict: a message goes on with `return Continue()`"
+    if isinstance(answer, type) and issubclass(answer, _VERDICTS):
+        return f"the class {answer.__name__} is no verdict: write `{answer.__name__}(…)`, with parentheses"
+    if isinstance(answer, Generator | AsyncGenerator):
+        return "a generator is no verdict: `yield` made one of the function, so write `return` or `await` in its place"
+    return f"{type(answer).__name__} is no verdict"

@@ -8,6 +8,7 @@ from shadowcat_core.limits.documents import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_DEP
 from shadowcat_core.limits.interception import (
     FAILURE_REPORT_INTERVAL_S,
     MAX_ENDED_SESSIONS,
+    MAX_FAILURE_KINDS,
     MAX_FAULT_DELAY_MS,
     MAX_FAULT_LABELS,
     MAX_HELD_MESSAGES,
@@ -123,6 +124,7 @@ __all__ = [
     "MAX_DOCUMENT_DEPTH",
     "MAX_DOCUMENT_VALUES",
     "MAX_ENDED_SESSIONS",
+    "MAX_FAILURE_KINDS",
     "MAX_ENDINGS",
     "MAX_ENDPOINTS",
     "MAX_EVENT_BYTES",

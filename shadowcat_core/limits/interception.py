@@ -11,8 +11,14 @@ MAX_WAITING_AUDITS = Limit(
 FAILURE_REPORT_INTERVAL_S = Limit(
     60,
     unit="s",
-    reason="Between two reports of one interceptor's failures. An interceptor that fails on every event would fill a "
-    "log by itself; all of its failures are counted, and the next report says how many there were.",
+    reason="Between two reports of failures of one interceptor that are alike in type and text. One that fails on "
+    "every event would fill a log by itself; all are counted, and the next report says how many there were.",
+)
+MAX_FAILURE_KINDS = Limit(
+    10,
+    unit="errors",
+    reason="Errors of one interceptor that are told apart within that time. An error's text may name what a peer sent "
+    "and so be another one each time; those beyond it count as alike.",
 )
 MAX_FAULT_DELAY_MS = Limit(
     3_600_000,

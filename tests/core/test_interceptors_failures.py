@@ -6,8 +6,9 @@ import json
 import pytest
 
 from shadowcat_core.errors import BadVerdict, InterceptorTimedOut
-from shadowcat_core.interceptors import Action, Block, Continue, Inject, Modify, Pause, Pipeline, adapt
+from shadowcat_core.interceptors import Action, Block, Continue, Inject, Mock, Modify, Pause, Pipeline, adapt
 from shadowcat_core.jsonrpc import ErrorCode
+from shadowcat_core.messages import RpcError
 from tests.core.interception import (
     TO_CLIENT,
     TO_SERVER,
@@ -41,6 +42,10 @@ async def hang_on(_):
 async def give(value):
     await asyncio.sleep(0)
     return value
+
+
+async def yields(_):
+    yield Continue()
 
 
 def raises(_):
@@ -95,6 +100,9 @@ def invalid(raw):
 
 KEY_ERROR = "KeyError: 'name'"
 NO_ANSWER = "InterceptorTimedOut: no answer within 5 s"
+NOTHING = "BadVerdict: None is no verdict: a message goes on with `return Continue()`"
+GENERATOR = "BadVerdict: a generator is no verdict: `yield` made one of the function"
+NO_RESULT = "BadVerdict: a result must be an object"
 CANCELLED = "BadVerdict: it let itself be cancelled"
 NO_MESSAGE = "BadVerdict: a message was made into what is no JSON-RPC message"
 
@@ -105,11 +113,18 @@ OF_MESSAGES = {
     "hangs": (hang, NO_ANSWER),
     "hangs on": (hang_on, NO_ANSWER),
     "hangs in a future": (lambda _: asyncio.get_running_loop().create_future(), NO_ANSWER),
-    "times out itself": (times_out_itself, "TimeoutError: "),
+    "times out itself": (times_out_itself, "TimeoutError"),
     "its future is cancelled": (cancels_what_it_waits_for, CANCELLED),
-    "nothing": (lambda _: None, "BadVerdict: NoneType is no verdict"),
-    "nothing later": (lambda _: give(None), "BadVerdict: NoneType is no verdict"),
-    "a class": (lambda _: Continue, "BadVerdict: type is no verdict"),
+    "nothing": (lambda _: None, NOTHING),
+    "nothing later": (lambda _: give(None), NOTHING),
+    "a class": (lambda _: Block, "BadVerdict: the class Block is no verdict: write `Block(…)`, with parentheses"),
+    "another class": (lambda _: int, "BadVerdict: type is no verdict"),
+    "a generator": (lambda _: (each for each in ()), GENERATOR),
+    "an async generator": (yields, GENERATOR),
+    "a text as a result": (lambda _: Mock("hi"), NO_RESULT),
+    "a text with braces as a result": (lambda _: Mock("}}"), NO_RESULT),
+    "a list of objects as a result": (lambda _: Mock([{}]), NO_RESULT),
+    "no result later": (lambda _: give(Mock(3)), NO_RESULT),
     "a string": (lambda _: "block", "BadVerdict: str is no verdict"),
     "a coroutine of a coroutine": (lambda _: give(asyncio.sleep), "BadVerdict: function is no verdict"),
     "no JSON": (lambda _: Modify(b"{"), NO_MESSAGE),
@@ -122,7 +137,7 @@ OF_MESSAGES = {
     "injects half": (lambda _: Inject([GOOD, b""]), "InvalidMessage: an empty message"),
     "pauses for nothing": (lambda _: Pause(until=None), "TypeError: "),
     "decision raises": (lambda _: Pause(raises_later(None)), KEY_ERROR),
-    "decision times out itself": (lambda _: Pause(times_out_itself(None), 9), "TimeoutError: "),
+    "decision times out itself": (lambda _: Pause(times_out_itself(None), 9), "TimeoutError"),
 }
 OF_BATCHES = {
     "raises": (raises, KEY_ERROR),
@@ -132,6 +147,9 @@ OF_BATCHES = {
     "hangs on": (hang_on, NO_ANSWER),
     "its future is cancelled": (cancels_what_it_waits_for, CANCELLED),
     "a list": (lambda batch: list(batch), "BadVerdict: a batch interceptor edits the batch, and gives nothing back"),
+    "a generator": (lambda batch: (batch.drop(at) for at in range(2)), "BadVerdict: nothing was done: `yield` made a"),
+    "an async generator": (yields, "BadVerdict: nothing was done: `yield` made a generator of the function"),
+    "no result": (lambda batch: batch.answer(1, "hi"), NO_RESULT),
     "a verdict": (lambda _: Continue(), "BadVerdict: a batch interceptor edits the batch, and gives nothing back"),
     "a verdict later": (lambda _: give(Block()), "BadVerdict: a batch interceptor edits the batch"),
     "no JSON": (invalid(b"{"), NO_MESSAGE),
@@ -248,6 +266,19 @@ def test_what_was_no_message_may_be_made_into_another_one_that_is_none():
     redact = Says(lambda message: Modify(b"log: ...") if message.raw.startswith(b"log") else Continue())
     batch, stage, *_ = failing(redact, [b"log: secret"], TO_CLIENT)
     assert [message.raw for message in batch] == [NOTE, b"log: ..."]
+    assert stage.metrics.failures == 0
+
+
+@pytest.mark.parametrize("answer", [Mock({}), Mock({"a": {}}), Mock(error=RpcError(1, "no")), Block("}")])
+def test_an_answer_that_is_an_object_or_an_error_is_none(answer):
+    for raw, context in ((GOOD, TO_SERVER), (b'{"jsonrpc":"2.0","id":9,"result":{}}', TO_CLIENT), (NOTE, TO_CLIENT)):
+        _, stage, *_ = failing(Says(lambda message: answer), [raw], context)
+        assert stage.metrics.failures == 0
+
+
+def test_a_result_that_is_no_object_is_for_those_who_test_with_broken_messages():
+    batch, stage, *_ = failing(Says(lambda message: Mock("hi")), [GOOD], TO_SERVER, allow_invalid=True)
+    assert payloads(batch.replies)[0]["result"] == "hi"
     assert stage.metrics.failures == 0
 
 

@@ -100,7 +100,7 @@ def test_a_failure_names_its_rule_and_lets_the_message_pass_where_the_file_says_
     rule = {"name": "it", "when": {}, "do": {"block": "{{ params.who }}"}}
     judge = Judge(file=file_of(rule, fail="open"))
     assert [each.payload for each in judge.sync(CALL)] == [CALL]
-    assert "rule it: 'dict object' has no attribute 'who'" in judge.records[0].reason
+    assert "rule it: there is no 'who' in {{ params.who }}" in judge.records[0].reason
 
 
 def test_block_answers_the_asker_with_reason_code_and_data():
@@ -198,7 +198,7 @@ def test_what_cannot_be_made_of_a_pause_fails_before_anybody_is_asked():
     judge = Judge({"name": "it", "when": {}, "do": do}, hold=hold)
     judge.sync(CALL)
     assert judge.said[0] == "fail"
-    assert "rule it: 'dict object' has no attribute 'who'" in judge.records[0].reason
+    assert "rule it: there is no 'who' in {{ params.who }}" in judge.records[0].reason
 
 
 # --- Templates ---------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_a_template_is_filled_in(template, expected):
     ],
 )
 def test_a_template_reaches_no_attributes_of_python(template):
-    with pytest.raises(Exception, match=r"has no (attribute|element)"):
+    with pytest.raises(Exception, match=r"there is no '\w+' in {{"):
         content_template(template)({"params": {"items": [1]}})
 
 
@@ -309,4 +309,4 @@ def test_what_a_template_makes_is_bounded():
 
 def test_a_notification_has_no_id_to_name():
     judge, _ = done({"block": "{{ id }}"}, PROGRESS)
-    assert "rule it: 'id' is undefined" in judge.records[0].reason
+    assert "rule it: there is no 'id' in {{ id }}" in judge.records[0].reason

@@ -160,7 +160,7 @@ def test_an_audited_rule_says_what_it_would_do_in_its_place_among_the_others():
 
 
 def test_a_file_in_mode_audit_does_nothing():
-    rules = rule("a", method="tools/call"), rule("b", {"mock": {"result": 1}}, result={"/content": {"exists": True}})
+    rules = rule("a", method="tools/call"), rule("b", {"mock": {"result": {}}}, result={"/content": {"exists": True}})
     judge = Judge(file=file_of(*rules, mode="audit"))
     assert [message.payload for message in judge.sync(CALL)] == [CALL]
     judge.sync(RESULT, context("s2c", answers=CALL))

@@ -84,7 +84,10 @@ def test_a_test_that_is_right_passes(case):
                 'replied: expected {"jsonrpc":"2.0","id":1}, got null',
             ],
         ),
-        (asked("bad", expect="block"), ["verdict: expected block, got fail (rule bad: 'params' is undefined)"]),
+        (
+            asked("bad", expect="block"),
+            ["verdict: expected block, got fail (rule bad: there is no 'params' in {{ params.none }})"],
+        ),
     ],
 )
 def test_a_test_that_is_wrong_says_what_differed(case, differences):

@@ -103,8 +103,9 @@ async def test_a_failure_is_told_once_and_always_on_the_tape(origin: Origin, rec
             await response.rest()
     exchanges = await recorded(recording, tapes)
     log = (recording.confdir / "log.txt").read_text()
-    assert log.count("interceptor Failing failed") == 1
-    assert "broken on purpose" in log
+    told = "in Failing.intercept: LookupError: broken on purpose (on tools/call"
+    assert log.count(told) == 1
+    assert "blocked, as it fails closed)" in log
     for number, exchange in enumerate(exchanges):
         failed, blocked = exchange.verdicts
         assert (failed.action, failed.interceptor, failed.mode, failed.direction) == (

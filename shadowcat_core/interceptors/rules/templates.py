@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shadowcat_core.jsonrpc import Json, dump
 from shadowcat_core.limits import MAX_RULE_TEXT_BYTES
+from shadowcat_core.transcript import shortened
 
 type Values = Mapping[str, object]
 type Render = Callable[[Values], Json]
@@ -36,6 +37,16 @@ VALUES: Final = (
     "rule", "server", "session", "stream", "target", "transport",
 )  # fmt: skip
 """What a template may name."""
+
+
+class _Missing(StrictUndefined):
+    """What is not there, and says so in words of JSON."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        return self._undefined_hint or f"there is no {self._undefined_name!r}"
 
 
 class _Expressions(ImmutableSandboxedEnvironment):
@@ -65,7 +76,7 @@ def _replace(text: object, old: object, new: object) -> str:
 
 
 def _environment() -> _Expressions:
-    environment = _Expressions(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    environment = _Expressions(undefined=_Missing, autoescape=False, keep_trailing_newline=True)
     environment.globals.clear()
     environment.filters = {name: FILTERS[name] for name in _KNOWN_FILTERS}
     environment.filters |= {"replace": _replace, "tojson": lambda value: dump(value).decode("utf-8")}
@@ -85,7 +96,7 @@ def text_template(text: str) -> Callable[[Values], str]:
         return lambda _: text
     _check(text)
     template = _ENVIRONMENT.from_string(text)
-    return lambda values: _within_limits(template.render(values))
+    return _saying_where(text, lambda values: _within_limits(template.render(values)))
 
 
 @lru_cache(maxsize=4096)
@@ -106,7 +117,7 @@ def value_template(text: str) -> Render:
             str(found)  # says what is missing
         return _within_limits(found) if isinstance(found, str) else found
 
-    return value
+    return _saying_where(text, value)
 
 
 def content_template(content: Json) -> Render:
@@ -124,6 +135,18 @@ def content_template(content: Json) -> Render:
         members = {name: content_template(member) for name, member in content.items()}
         return lambda values: {name: member(values) for name, member in members.items()}
     return lambda _: content
+
+
+def _saying_where[Made](text: str, render: Callable[[Values], Made]) -> Callable[[Values], Made]:
+    """Make what is missing be told with the template that names it."""
+
+    def rendered(values: Values) -> Made:
+        try:
+            return render(values)
+        except UndefinedError as exc:
+            raise UndefinedError(f"{exc.message} in {shortened(text)}") from exc
+
+    return rendered
 
 
 def _is_plain(text: str) -> bool:
