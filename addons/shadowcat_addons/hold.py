@@ -158,7 +158,8 @@ class Hold:
             shown = self._shown.get(held.number)
             where = "" if shown is None else f" | flow {shown.flow.id}"
             lines.append(f"{held.number} | {self._held.age_s(held):.0f} s | {message.kind} {what}{where}")
-        return lines
+        # mitmproxy's console cannot show a list without anything in it.
+        return lines or (["nothing is held"] if "console_layout" in ctx.options else [])
 
     def held_json(self) -> str:
         """Give the messages that are held to a program, the oldest first: a JSON array of objects."""

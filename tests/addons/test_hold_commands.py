@@ -82,6 +82,17 @@ def test_held_messages_are_listed_with_their_age_and_flow():
     hold(act_on_answer, batch=answer_of, flow=answered_flow())
 
 
+def test_where_nothing_is_held_the_list_is_empty_and_mitmproxys_console_gets_words_to_show():
+    async def main():
+        with taddons.context() as context:
+            desk = Desk(context, request_flow())
+            assert desk.call("held") == []
+            context.options.add_option("console_layout", str, "single", "")
+            assert desk.call("held") == ["nothing is held"]
+
+    soon(main())
+
+
 def test_a_program_gets_the_held_messages_as_json():
     def act(desk):
         (held,) = json.loads(desk.room.held_json())
