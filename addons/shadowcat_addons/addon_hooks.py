@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import isroutine
 from operator import is_
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,7 @@ from typing import Any, Final
 
 from mitmproxy import ctx
 
-from shadowcat_core.interceptors import Continue, Fail, Mode, Pipeline, Stage
+from shadowcat_core.interceptors import Continue, Fail, Mode, Pipeline, Stage, check_declared
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.messages import Message, MessageBatch
 
@@ -32,6 +34,10 @@ HOOKS: Final[Mapping[str, tuple[Kind, ...] | None]] = {
     "mcp_notification": (Kind.NOTIFICATION,),
 }
 """The kinds of message that each is shown; None is all. Those of one addon are called in this order."""
+DECLARATIONS: Final = (
+    "mcp_methods", "mcp_direction", "mcp_exact", "mcp_priority", "mcp_mode", "mcp_fail", "mcp_timeout_s",
+)  # fmt: skip
+"""What hooks declare."""
 INTERCEPTORS: Final = ("intercept_batch", "intercept")
 _CONTINUE: Final = Continue()
 
@@ -47,11 +53,16 @@ class Wish:
     interest: Mapping[str, Any]
     settings: Mapping[str, Any]
 
+    @property
+    def called(self) -> str:
+        """What people call the method: its addon's name and its own."""
+        return self.label if self.method in HOOKS else f"{self.label}.{self.method}"
+
     @classmethod
     def of(cls, addon: object, name: str, method: str) -> "Wish":
         """Read what an addon declares: as interceptors do, or for hooks with `mcp_` in front of each name."""
         is_hook = method in HOOKS
-        prefix = "mcp_" if is_hook else ""
+        prefix = _prefix(method)
         defaults = {
             "priority": 0,
             "mode": Mode.ENFORCE,
@@ -78,15 +89,20 @@ class Guest:
         self.wish = wish
         self.stage: Stage | None = None
         """None when the wish made no sense."""
+        self.is_renewed = False
+        """Whether it was loaded again, which nobody has been told."""
         vars(self).update(wish.interest)
-        self._addon: object = None
-        self._method: Callable[[Any], Any] | None = None
+        self._addon = ctx.master.addons.lookup.get(wish.addon)
+        self._method = _method(self._addon, wish.method)
 
     def find(self) -> Callable[[Any], Any] | None:
         """Find what is to be called now; None when it is gone."""
         addon = ctx.master.addons.lookup.get(self.wish.addon)
         if addon is not self._addon:
             self._addon, self._method = addon, _method(addon, self.wish.method)
+            if self.stage is not None:
+                self.is_renewed = self._method is not None
+                self.stage.forget_failures()
         return self._method
 
 
@@ -125,6 +141,7 @@ class AddonHooks:
         self._guests: list[Guest] = []
         self._seen: tuple[object, ...] = ()
         self._is_stale = True
+        self._strange: frozenset[str] = frozenset()
 
     def configure(self, _updated: AbstractSet[str]) -> None:
         # Addons may declare what their options say, and be configured after us: the next look will find it.
@@ -140,6 +157,7 @@ class AddonHooks:
             self._is_stale = False
             self._seen = tuple(lookup.values())
             self._follow(list(_wishes(ctx.master.addons.chain, lookup)))
+            self._wonder_at(frozenset(_strange_names(ctx.master.addons.chain)))
 
     def _follow(self, wishes: Sequence[Wish]) -> None:
         # Those before the first difference stay, with their counters. The others are added anew, as the order of
@@ -150,10 +168,21 @@ class AddonHooks:
                 break
             guest.find()  # an old script is not kept until its next message
             same += 1
+        renewed = [guest.wish.called for guest in self._guests[:same] if guest.is_renewed]
+        for guest in self._guests[:same]:
+            guest.is_renewed = False
+        if renewed:
+            logger.info("shadowcat: loaded anew: %s", ", ".join(renewed))
         if same < max(len(self._guests), len(wishes)):
             self._take_in(wishes[same:], same)
             names = [guest.stage.settings.name for guest in self._guests if guest.stage is not None]
             logger.info("shadowcat: hooks and interceptors of other addons: %s", ", ".join(names) or "none")
+
+    def _wonder_at(self, strange: frozenset[str]) -> None:
+        """Tell of names that seem to be slips, of each once while it is there."""
+        for name in sorted(strange - self._strange):
+            logger.warning("shadowcat: %s", name)
+        self._strange = strange
 
     def _take_in(self, wishes: Iterable[Wish], start: int) -> None:
         """Make these the guests from an index on."""
@@ -169,13 +198,13 @@ class AddonHooks:
         else:
             guest = MessageHook(wish) if wish.method in HOOKS else MessageInterceptor(wish)
         try:
-            if isinstance(ctx.master.addons.get(wish.addon), type):
-                raise TypeError("it belongs to a class, and `addons` takes objects: write `()` behind the class's name")
+            addon = ctx.master.addons.get(wish.addon)
+            if isinstance(addon, type):
+                raise ValueError(f"{addon.__name__} is a class, and `addons` takes objects: write `{addon.__name__}()`")
+            check_declared({**wish.interest, **wish.settings}, _prefix(wish.method))
             guest.stage = self._pipeline.add(guest, name=self._free_name(wish.label), **wish.settings)
-        except (TypeError, ValueError) as exc:
-            logger.error(
-                "shadowcat: %s.%s is not called: %s", wish.label.removesuffix(f".{wish.method}"), wish.method, exc
-            )
+        except ValueError as exc:
+            logger.error("shadowcat: %s is not called: %s", wish.called, exc)
         return guest
 
     def _free_name(self, label: str) -> str:
@@ -184,6 +213,11 @@ class AddonHooks:
         while name in taken:
             name, number = f"{label}-{number}", number + 1
         return name
+
+
+def _prefix(method: str) -> str:
+    """What stands in front of the names that a method's addon declares."""
+    return "mcp_" if method in HOOKS else ""
 
 
 async def _or_continue(verdict: Awaitable[Any]) -> Any:
@@ -207,6 +241,23 @@ def _wishes(chain: Iterable[object], lookup: Mapping[str, object]) -> Iterator[W
             yield Wish.of(addon, name, shape)
 
 
+def _strange_names(chain: Iterable[object]) -> Iterator[str]:
+    """Find what scripts define that looks like a hook or a declaration and is none, and say what may be meant."""
+    known = (*HOOKS, *DECLARATIONS)
+    for addon, of_script in _traverse(chain):
+        if not (of_script or isinstance(addon, ModuleType)):
+            continue
+        for name in dir(addon):
+            if not name.startswith("mcp_") or name in known:
+                continue
+            found = getattr(addon, name, None)
+            # Scripts have values of their own: only one that is called almost like a declaration may be a slip.
+            names, likeness = (tuple(HOOKS), 0.0) if isroutine(found) else (DECLARATIONS, 0.8)
+            nearest = get_close_matches(name, names, n=1, cutoff=likeness)
+            if nearest:
+                yield f"{_label(addon)}.{name} means nothing here; is it meant to be {nearest[0]}?"
+
+
 def _traverse(chain: Iterable[object], *, of_script: bool = False) -> Iterator[tuple[object, bool]]:
     """Give each addon, and whether it stands in the `addons` list of a script."""
     for addon in chain:
@@ -223,4 +274,6 @@ def _label(addon: object) -> str:
     if isinstance(addon, ModuleType):
         return Path(str(getattr(addon, "name", addon.__name__))).stem  # mitmproxy names scripts by their paths
     name = getattr(addon, "name", None)
-    return name if isinstance(name, str) else type(addon).__name__
+    if isinstance(name, str):
+        return name
+    return addon.__name__ if isinstance(addon, type) else type(addon).__name__

@@ -204,7 +204,7 @@ def _check(change: Change) -> None:
     # Results are objects in MCP; a peer that is sent another one may wait on. The answer was written here, without
     # blanks, so that only what is in braces, a result or an error, ends with its own brace and the answer's.
     if act is Act.MOCK and answer is not None and not answer.raw.endswith(b"}}"):
-        raise BadVerdict("a result must be an object: `Mock({…})`")
+        raise BadVerdict("a result must be an object")
     if after is None or (act is not Act.MODIFY and act is not Act.INJECT) or after.is_json_rpc:
         return
     if before is None:

@@ -156,11 +156,16 @@ async def test_an_addon_declares_what_its_hooks_care_for_and_how_they_are_run(wo
 @pytest.mark.parametrize(
     ("attribute", "value", "says"),
     [
-        ("mcp_methods", "tools/call", "collection"),
-        ("mcp_mode", "watch", "watch"),
-        ("mcp_fail", "never", "never"),
-        ("mcp_timeout_s", 0, "0 s"),
-        ("mcp_direction", "up", "up"),
+        ("mcp_methods", "tools/call", "'tools/call', and may be a collection of methods, such as {\"tools/call\"}"),
+        ("mcp_methods", 3, "3, and may be a collection"),
+        ("mcp_methods", {1, 2}, "{1, 2}, and may be a collection"),
+        ("mcp_mode", "watch", '\'watch\', and may be "enforce" or "audit"'),
+        ("mcp_fail", "close", '\'close\', and may be "open" or "closed"'),
+        ("mcp_fail", "x" * 1000, "'" + "x" * 79 + "…, and may be"),
+        ("mcp_timeout_s", 0, "0, and may be a number of seconds above 0, or None"),
+        ("mcp_timeout_s", "x", "'x', and may be a number of seconds"),
+        ("mcp_priority", "first", "'first', and may be a whole number"),
+        ("mcp_direction", "up", '\'up\', and may be "c2s" or "s2c", or None for both'),
     ],
 )
 async def test_a_declaration_that_makes_no_sense_is_said_and_costs_only_its_own_hook(
@@ -172,8 +177,7 @@ async def test_a_declaration_that_makes_no_sense_is_said_and_costs_only_its_own_
     with caplog.at_level(logging.ERROR):
         assert world.names() == ["fine.mcp_message"]
     (record,) = caplog.records
-    assert "broken.mcp_message is not called" in record.message
-    assert says in record.message
+    assert record.message.startswith(f"shadowcat: broken.mcp_message is not called: {attribute} is {says}")
     world.hooks.configure(set())
     assert world.names() == ["fine.mcp_message"]
     assert len(caplog.records) == 1
@@ -245,11 +249,69 @@ async def test_the_word_intercept_means_nothing_outside_a_scripts_list(world):
     assert world.names() == []
 
 
+async def test_an_interceptor_is_told_its_own_names_and_what_they_may_be(world, caplog):
+    world.script(
+        """
+        class Late:
+            kinds = {"question"}
+            def intercept(self, message): ...
+
+        class Soft:
+            fail = "softly"
+            def intercept_batch(self, batch): ...
+
+        addons = [Late(), Soft()]
+        """
+    )
+    assert world.names() == []
+    late, soft = (record.message for record in caplog.records)
+    kinds = '"request", "notification", "response", "error" or "invalid"'
+    assert (
+        late == f"shadowcat: Late.intercept is not called: kinds is {{'question'}}, and may be a collection of {kinds}"
+    )
+    assert soft == 'shadowcat: Soft.intercept_batch is not called: fail is \'softly\', and may be "open" or "closed"'
+
+
+async def test_names_that_seem_to_be_slips_are_told_once_with_the_nearest_that_there_is(world, caplog):
+    script = world.script(
+        """
+        import json as mcp_json
+        mcp_method = {"tools/call"}
+        mcp_servers = ["mine"]
+        def mcp_requests(message): ...
+        def mcp_request(message): ...
+
+        class Watcher:
+            async def mcp_notifications(self, message): ...
+
+        addons = [Watcher()]
+        """
+    )
+    world.add(Listener("not of a script", "mcp_messages"))
+    for _ in range(2):
+        assert world.names() == ["mine.mcp_request"]
+        world.hooks.configure(set())
+    slips = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert slips == [
+        "shadowcat: Watcher.mcp_notifications means nothing here; is it meant to be mcp_notification?",
+        "shadowcat: mine.mcp_method means nothing here; is it meant to be mcp_methods?",
+        "shadowcat: mine.mcp_requests means nothing here; is it meant to be mcp_request?",
+    ]
+    world.write("def mcp_request(message): ...")
+    script.loadscript()
+    world.names()
+    world.write("def mcp_requests(message): ...")
+    script.loadscript()
+    world.names()
+    slips = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert slips[3:] == ["shadowcat: mine.mcp_requests means nothing here; is it meant to be mcp_request?"]
+
+
 async def test_a_class_in_the_place_of_an_object_is_said_and_blocks_nothing(world, caplog):
     world.script("class Whole:\n    def intercept(self, message): ...\naddons = [Whole]")
     with caplog.at_level(logging.ERROR):
         assert await world.pass_on(REQUEST) == [REQUEST]
-    assert "takes objects" in caplog.text
+    assert "Whole.intercept is not called: Whole is a class, and `addons` takes objects: write `Whole()`" in caplog.text
 
 
 async def test_an_addon_that_mitmproxy_has_not_registered_is_not_called(world):

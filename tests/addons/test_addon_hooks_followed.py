@@ -46,6 +46,39 @@ async def test_a_script_that_was_loaded_again_is_called_in_its_new_form_and_keep
     assert stage.metrics.messages == 3
 
 
+async def test_a_script_that_was_loaded_again_is_told_of_at_the_next_look(world, caplog):
+    caplog.set_level(logging.INFO)
+
+    def told():
+        return [record.message for record in caplog.records if "anew" in record.message]
+
+    script = world.script("def mcp_request(message): ...\ndef mcp_batch(batch): ...")
+    other = world.script("class One:\n    def intercept(self, message): ...\naddons = [One()]", "other.py")
+    world.hooks.look()
+    assert told() == []
+    for each in (script, other):
+        each.loadscript()
+    await world.pass_on(REQUEST, look=False)  # the new ones are called, and nobody has been told
+    assert told() == []
+    for _ in range(3):
+        world.hooks.look()
+    assert told() == ["shadowcat: loaded anew: mine.mcp_batch, mine.mcp_request, One.intercept"]
+
+
+@pytest.mark.parametrize("look", [True, False], ids=["after a look", "before it"])
+async def test_the_failures_of_a_script_that_was_loaded_again_are_news(world, look):
+    raises = "def mcp_request(message):\n    raise OSError('gone')\n"
+    script = world.script(raises)
+    for _ in range(3):
+        await world.pass_on(REQUEST)
+    assert len(world.failures) == 1
+    world.write(f"{raises}# of another length")
+    script.loadscript()
+    for _ in range(3):
+        await world.pass_on(REQUEST, look=look)
+    assert [(failure.suppressed, failure.is_first) for failure in world.failures] == [(0, True), (0, True)]
+
+
 async def test_a_script_loaded_again_without_its_hook_is_not_called_even_before_the_next_look(world):
     script = world.script(BLOCKS.format("old"))
     assert await world.pass_on(REQUEST) == []

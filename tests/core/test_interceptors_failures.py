@@ -270,7 +270,7 @@ def test_what_was_no_message_may_be_made_into_another_one_that_is_none():
 
 
 @pytest.mark.parametrize("answer", [Mock({}), Mock({"a": {}}), Mock(error=RpcError(1, "no")), Block("}")])
-def test_an_answer_that_is_an_object_or_an_error_is_none(answer):
+def test_a_result_that_is_an_object_and_an_error_are_answers(answer):
     for raw, context in ((GOOD, TO_SERVER), (b'{"jsonrpc":"2.0","id":9,"result":{}}', TO_CLIENT), (NOTE, TO_CLIENT)):
         _, stage, *_ = failing(Says(lambda message: answer), [raw], context)
         assert stage.metrics.failures == 0

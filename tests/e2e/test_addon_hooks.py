@@ -134,7 +134,9 @@ async def test_a_script_that_changes_while_a_stream_runs_is_followed_on_that_str
 
 
 @pytest.mark.parametrize("how", ["def", "async def"])
-async def test_a_hook_that_raises_lets_messages_pass_and_is_told_once(origin: Origin, start: Start, how):
+async def test_a_hook_that_raises_lets_messages_pass_and_is_told_once(
+    origin: Origin, start: Start, script: Path, how: str
+):
     proxy = start(f"{how} mcp_message(message):\n    raise OSError('out of order')\n")
     events = [wire.sse(wire.progress(step)) for step in range(1, 6)] + [wire.sse(wire.result(1))]
     async with connect(proxy.port) as client:
@@ -144,7 +146,44 @@ async def test_a_hook_that_raises_lets_messages_pass_and_is_told_once(origin: Or
             assert await response.receive(len(event)) == event
         await exchange.end()
         assert await response.rest() == b""
-    assert proxy.process.log.count("mine.mcp_message failed: OSError('out of order')") == 1
+    log = proxy.process.log
+    assert log.count("mine.py:2 in mcp_message: OSError: out of order (on ") == 1
+    assert "tools/call echo; passed, as it fails open)" in log
+    assert log.count(f'File "{script}", line 2, in mcp_message') == 1
+
+
+async def test_what_fails_after_a_script_was_loaded_anew_is_told_at_once(origin: Origin, start: Start, script: Path):
+    broken = "def mcp_request(message):\n    {}\n"
+    proxy = start(broken.format("1 / 0"))
+
+    async def call() -> str:
+        async with connect(proxy.port) as client:
+            exchange, response = await begin(client, origin)
+            await exchange.send(wire.sse(wire.result(1)))
+            await exchange.end()
+            await response.rest()
+        return proxy.process.log
+
+    assert "mine.py:2 in mcp_request: ZeroDivisionError: division by zero (on tools/call echo; passed" in await call()
+    write(script, broken.format("raise OSError('another')"))
+    async with asyncio.timeout(WITHIN_S):
+        log = await call()
+        while "mine.py:2 in mcp_request: OSError: another (on tools/call echo; passed" not in log:
+            await asyncio.sleep(0.02)  # mitmproxy looks at its scripts once a second
+            log = await call()
+    assert log.count("loaded anew: mine.mcp_request") == 1
+    assert log.count("ZeroDivisionError") == 1
+
+
+async def test_a_misspelt_hook_is_told_with_the_nearest_there_is_and_nothing_of_ours_is(origin: Origin, start: Start):
+    proxy = start("def mcp_requests(message): ...\ndef mcp_request(message): ...\n")
+    async with connect(proxy.port) as client:
+        exchange, response = await begin(client, origin)
+        await exchange.end()
+        await response.rest()
+    log = proxy.process.log
+    assert "mine.mcp_requests means nothing here; is it meant to be mcp_request?" in log
+    assert log.count("means nothing here") == 1
 
 
 async def test_an_interceptor_in_a_scripts_list_that_raises_blocks_and_the_server_is_not_asked(
@@ -174,4 +213,4 @@ def test_a_declaration_that_makes_no_sense_ends_a_proxy_that_starts_with_it(scri
     argv += ["-s", SHADOWCAT, "-s", script]
     ended = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert ended.returncode != 0
-    assert "mine.mcp_message is not called: 'watching' is not a valid Mode" in ended.stdout + ended.stderr
+    assert "mine.mcp_message is not called: mcp_mode is 'watching', and may be" in ended.stdout + ended.stderr
