@@ -9,8 +9,11 @@ import pytest
 from shadowcat_core import interceptors
 from shadowcat_core.interceptors import Interest, Settings, StageMetrics
 from shadowcat_core.jsonrpc import ErrorCode
+from shadowcat_core.mcp import Direction, Transport
+from shadowcat_core.messages import Message, MessageBatch, MessageContext
 
 PAGE = (Path(__file__).parents[2] / "docs" / "interceptors.md").read_text()
+CIRCUMSTANCES = (Direction.CLIENT_TO_SERVER, Transport.HTTP)
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -33,6 +36,28 @@ def test_every_setting_and_attribute_and_counter_is_explained():
         assert re.search(rf"^\| `{each.name}` \|", PAGE, flags=re.MULTILINE), each.name
     for each in fields(StageMetrics):
         assert f"`{each.name}`" in PAGE
+
+
+@pytest.mark.parametrize("shown", [Message, MessageBatch])
+def test_every_member_of_messages_and_batches_is_in_a_table(shown):
+    named = " ".join(re.findall(r"^\| (`.*?) \|", PAGE, flags=re.MULTILINE))
+    slots = {slot for each in shown.__mro__ for slot in getattr(each, "__slots__", ())}
+    for name in {*vars(shown), *slots}:
+        if not name.startswith("_"):
+            assert re.search(rf"[`.]{name}[`(]", named), name
+
+
+def test_every_member_of_a_context_is_explained():
+    (row,) = re.findall(r"^\| `context` \| where.*\n.*$", PAGE, flags=re.MULTILINE)
+    for each in fields(MessageContext):
+        assert each.name in ("direction", "request_of") or f"`{each.name}`" in row, each.name
+
+
+def test_an_edit_in_place_is_not_sent():
+    batch = MessageBatch.of_body(b'{"jsonrpc":"2.0","id":1,"method":"ping"}', MessageContext(*CIRCUMSTANCES))
+    batch[0].payload["method"] = "pong"
+    assert batch.emit() == b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    assert "in place does nothing to what is sent" in PAGE
 
 
 def test_the_codes_are_those_of_the_page():
