@@ -2,6 +2,8 @@
 
 08:46:13.207 → tools/call #7 echo {"text":"hi"}
 08:46:13.219 ← result #7 tools/call echo hi [12 ms]
+08:46:14.551 → tools/call #8 delete
+08:46:14.552 ! → tools/call #8 delete · blocked by no-deletes: not today
 
 A message is noted when it passes and put into words up to `DELAY_S` later: what waits on the wire goes first, and a
 burst costs one write. Switched off, the addon hears of nothing.
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple, TextIO
 
 import click
@@ -22,10 +25,21 @@ from mitmproxy.addonmanager import Loader
 
 from shadowcat_core.correlation import Call
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.interceptors import Action, Mode, VerdictRecord
 from shadowcat_core.jsonrpc import Kind
 from shadowcat_core.messages import Message, MessageBatch
 from shadowcat_core.summary import ended_unsaid, summary
-from shadowcat_core.transcript import ARROWS, COLOURS, duration_text, is_failure, title, words
+from shadowcat_core.transcript import (
+    ARROWS,
+    COLOURS,
+    deed,
+    deed_line,
+    duration_text,
+    is_failure,
+    note_line,
+    title,
+    words,
+)
 
 DELAY_S = 0.02
 """Shorter than a person can notice, long enough for a burst to be written at once."""
@@ -34,14 +48,14 @@ CONNECTIONS = logging.getLogger("mitmproxy.proxy.server")
 """Says who connected and disconnected, which is noise between messages."""
 
 
+type _Paint = Callable[..., str]
+
+
 class _Line(NamedTuple):
-    """What is to be printed: a message, with the request it answers and how long that took, or a remark."""
+    """What is to be printed, put into words when it is."""
 
     at_ns: int
-    message: Message | None
-    answers: Message | None = None
-    duration_ns: int | None = None
-    remark: str = ""
+    words: Callable[[_Paint], str]
 
 
 class Console:
@@ -110,20 +124,33 @@ class Console:
             call = answered.get(id(message))
             if recognition.endpoint is not None and message.raw == recognition.endpoint.encode():
                 continue  # how a stream of HTTP+SSE begins: no message
-            if call is None:
-                self._lines.append(_Line(message.at_ns, message))
-            else:
-                self._lines.append(_Line(message.at_ns, message, call.request, call.duration_ns))
+            self._lines.append(_Line(message.at_ns, partial(_said, message, call)))
         self._print_soon(exchange)
 
     def closed(self, exchange: Exchange) -> None:
         if exchange.recognition.is_mcp and ended_unsaid(exchange):
             now_ns = self._registry.clock_ns()
-            self._lines.append(_Line(now_ns, None, remark=summary(exchange, now_ns)))
+            self._lines.append(_Line(now_ns, partial(_remark, f"· {summary(exchange, now_ns)}", "red")))
             self._print_soon(exchange)
 
-    def _print_soon(self, exchange: Exchange) -> None:
-        self._behind[exchange] = None
+    def judged(self, record: VerdictRecord) -> None:
+        """Print what an interceptor did, too."""
+        if self._is_on:
+            message = Message(record.original or record.result or b"", record.context, at_ns=self._registry.clock_ns())
+            # Its request is looked up now: once it is answered nobody knows.
+            self._lines.append(_Line(message.at_ns, partial(_done, record, message, message.request)))
+            self._print_soon()
+
+    def faulted(self, exchange: Exchange, text: str) -> None:
+        """Print a fault that was made, where no verdict tells of it."""
+        if self._is_on:
+            line = note_line(next(iter(exchange.asked), None), text)
+            self._lines.append(_Line(self._registry.clock_ns(), partial(_remark, line, "magenta")))
+            self._print_soon(exchange)
+
+    def _print_soon(self, exchange: Exchange | None = None) -> None:
+        if exchange is not None:
+            self._behind[exchange] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._print)
 
@@ -144,7 +171,7 @@ class Console:
         paint = _coloured if out.isatty() and not os.environ.get("NO_COLOR") else _plain
         text = "".join(
             f"{paint(_time_of_day(now - timedelta(microseconds=(now_ns - line.at_ns) / 1000)), dim=True)} "
-            f"{_remark(line, paint) if line.message is None else _said(line.message, line, paint)}\n"
+            f"{line.words(paint)}\n"
             for line in lines
         )
         encoding = out.encoding or "utf-8"
@@ -153,9 +180,6 @@ class Console:
             out.flush()
         except OSError:  # whoever read it is gone; the traffic goes on
             self._watch(wanted=False)
-
-
-type _Paint = Callable[..., str]
 
 
 def _coloured(text: str, **style: str | bool | None) -> str:
@@ -170,12 +194,21 @@ def _time_of_day(at: datetime) -> str:
     return f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
 
 
-def _remark(line: _Line, paint: _Paint) -> str:
-    return paint(f"· {line.remark}", fg="red")
+def _remark(text: str, colour: str, paint: _Paint) -> str:
+    return paint(text, fg=colour)
 
 
-def _said(message: Message, line: _Line, paint: _Paint) -> str:
-    answers = None if line.answers is None else title(line.answers)
+def _done(record: VerdictRecord, message: Message, request: Message | None, paint: _Paint) -> str:
+    done = deed(record.action, record.interceptor, record.reason, audited=record.mode is Mode.AUDIT)
+    changed = record.result if record.action is Action.MODIFY else None
+    became = None if changed is None else message.with_raw(changed)
+    answers = None if request is None else title(request)
+    return paint(deed_line(message, done, answers=answers, became=became), fg="magenta")
+
+
+def _said(message: Message, answered: Call | None, paint: _Paint) -> str:
+    answers = None if answered is None else title(answered.request)
+    duration_ns = None if answered is None else answered.duration_ns
     what, number, about, gist = words(message, answers=answers)
     failed = is_failure(message) or message.kind is Kind.INVALID
     colour = "red" if failed else COLOURS[message.kind]
@@ -184,6 +217,6 @@ def _said(message: Message, line: _Line, paint: _Paint) -> str:
         paint(number, dim=True),
         paint(about, bold=True),
         paint(gist, fg="red" if failed else None),
-        "" if line.duration_ns is None else paint(f"[{duration_text(line.duration_ns)}]", dim=True),
+        "" if duration_ns is None else paint(f"[{duration_text(duration_ns)}]", dim=True),
     )
     return " ".join(part for part in parts if part)

@@ -19,23 +19,25 @@ from shadowcat_core.interceptors.faults import (
     Body,
     FaultOutlet,
     HeaderEdit,
-    Note,
     Rack,
     parse_toxic,
 )
 from shadowcat_core.mcp import Direction, HeaderFields, RecognitionKind, is_event_stream
 from shadowcat_core.outlet import Send, Step
 
+type OnFault = Callable[[Exchange, str, str], None]
+"""Takes an exchange, who broke it (`fault:NAME`), and what was done in words."""
+
 
 class Faults:
     """Keeps the rack of toxics, and brings it to exchanges."""
 
-    def __init__(self, pipeline: Pipeline, on_fault: Note) -> None:
+    def __init__(self, pipeline: Pipeline, on_fault: OnFault) -> None:
         """Make a room without toxics.
 
         Args:
             pipeline: judges messages, and records what toxics do to them.
-            on_fault: told of what toxics do beside it, with the exchange's number, the toxic's name, and in words.
+            on_fault: told of what toxics do beside it, once for each toxic and exchange.
         """
         self._on_fault = on_fault
         self._rack = Rack(pipeline, self._note)
@@ -149,12 +151,15 @@ class Faults:
         self._rack.close(exchange.number)
 
     def _note(self, exchange_number: int, toxic: str, text: str) -> None:
-        """Say what a toxic did beside the pipeline: on the tape, and in the exchange's comment."""
-        self._on_fault(exchange_number, toxic, text)
-        if exchange_number in self._running:
-            deeds = self._running[exchange_number][0].deeds
-            deed = f"broken by fault:{toxic}"
-            deeds[deed] = deeds.get(deed, 0) + 1
+        """Say what a toxic did beside the pipeline: once on the tape, and in the exchange's comment how often."""
+        if exchange_number not in self._running:
+            return
+        exchange, _ = self._running[exchange_number]
+        by = f"fault:{toxic}"
+        broken = f"broken by {by}"
+        exchange.deeds[broken] += 1
+        if exchange.deeds[broken] == 1:
+            self._on_fault(exchange, by, f"fault {toxic}: {text}")
 
     def _reach_running(self) -> None:
         """Give the streams that run without an outlet one, where new toxics have to do with them."""

@@ -7,6 +7,7 @@ answers (HTTP+SSE), or, where it was the server's, with a request of our own.
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from mitmproxy import ctx, exceptions, http
@@ -34,25 +35,16 @@ from shadowcat_core.mcp import METHOD_HEADER, Direction
 from shadowcat_core.messages import Act, Message, MessageBatch
 from shadowcat_core.mirroring import HeaderMirror
 from shadowcat_core.streaming import Judges, is_judged, may_be_message
+from shadowcat_core.transcript import DEEDS, deed
 from shadowcat_core.waiting import Waiting, is_well_done, until_done
 
 logger = logging.getLogger(__name__)
 
 _C2S, _S2C = Direction.CLIENT_TO_SERVER, Direction.SERVER_TO_CLIENT
-_DONE = {
-    Action.MODIFY: "changed",
-    Action.DROP: "dropped",
-    Action.INJECT: "added to",
-    Action.BLOCK: "blocked",
-    Action.MOCK: "answered",
-    Action.DELAY: "delayed",
-    Action.PAUSE: "held",
-    Action.RELEASE: "released",
-    Action.FAIL: "failed on",
-}
-
 type PostToServer = Callable[[http.HTTPFlow, str | None, bytes], None]
 """Posts a message to the server of a flow: with its headers, to an endpoint where there is one."""
+type Find = Callable[[str], tuple[Exchange, http.HTTPFlow] | None]
+"""Finds the running exchange of a message's `stream_id`, and its flow."""
 
 
 class Interception:
@@ -62,11 +54,13 @@ class Interception:
         self,
         registry: ExchangeRegistry,
         *,
+        find: Find,
         post_to_server: PostToServer,
         on_record: Callable[[VerdictRecord], None],
     ) -> None:
         self.pipeline = Pipeline(on_asyncio(time.monotonic_ns), on_verdict=self._record, on_failure=_report_failure)
         self._registry = registry
+        self._find = find
         self._post_to_server = post_to_server
         self._on_record = on_record
         self._mirror = HeaderMirror()
@@ -108,7 +102,7 @@ class Interception:
         lines = []
         for stage in self.pipeline.stages:
             settings, metrics = stage.settings, stage.metrics
-            did = ", ".join(f"{_DONE[action]} {count}" for action, count in metrics.verdicts.items()) or "nothing done"
+            did = ", ".join(f"{DEEDS[action]} {count}" for action, count in metrics.verdicts.items()) or "nothing done"
             lines.append(
                 f"{settings.name}: priority {settings.priority}, {settings.mode}, fails {settings.fail}; "
                 f"saw {metrics.messages} messages, {did}, {metrics.failures} failures"
@@ -300,11 +294,13 @@ class Interception:
             self._post_to_server(flow, exchange.recognition.endpoint, reply.raw)
 
     def _record(self, record: VerdictRecord) -> None:
-        exchange = self._registry.get(record.context.stream_id or "")
-        if exchange is not None and record.action is not Action.RELEASE:
-            audited = "audit: " if record.mode is Mode.AUDIT else ""
-            deed = f"{audited}{_DONE[record.action]} by {record.interceptor}"
-            exchange.deeds[deed] = exchange.deeds.get(deed, 0) + 1
+        found = self._find(record.context.stream_id or "")
+        if found is not None:
+            exchange, flow = found
+            if record.action is not Action.RELEASE:
+                exchange.deeds[deed(record.action, record.interceptor, audited=record.mode is Mode.AUDIT)] += 1
+            if _is_killed(flow):  # nothing goes on, and nobody is answered
+                record = replace(record, result=None, reply=None)
         self._on_record(record)
 
 

@@ -32,6 +32,8 @@ FAILED_MARK = ":red_circle:"
 SLICE_NS = 3_000_000
 """How long putting together may take before the wire gets its turn again."""
 VIEWS_AT_A_TIME = 16
+NOBODY_THERE = ("killed", "client_closed")
+"""How an exchange ends whose client has not got a response that is there in one piece."""
 ASKED_AT_ONCE = (
     "dumper_filter", "hardump", "intercept", "map_local", "map_remote", "modify_body", "modify_headers",
     "save_stream_file", "stickyauth", "stickycookie",
@@ -153,7 +155,8 @@ class Live:
         view.ended = True
         view.show_body()
         exchange.ended_ns = self._registry.clock_ns()
-        self._registry.later(lambda: self._registry.see_body(exchange, view.whole_body()))
+        if exchange.broke_off not in NOBODY_THERE:
+            self._registry.later(lambda: self._registry.see_body(exchange, view.whole_body()))
         self._show(view)
         self._dirty_bytes += view.body_bytes
         if self._dirty_bytes > MAX_WAITING_BYTES:  # by now nobody else may keep these flows

@@ -25,7 +25,8 @@ from shadowcat_addons.rules import Rules
 from shadowcat_addons.tape import Tape
 from shadowcat_addons.upstream_errors import UpstreamErrors
 from shadowcat_addons.views import Views
-from shadowcat_core.exchange import ExchangeRegistry
+from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.interceptors import VerdictRecord
 from shadowcat_core.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -47,12 +48,15 @@ class Shadowcat:
         self.upstream_errors = UpstreamErrors(self.registry)
         self.own_requests = OwnRequests()
         self.interception = Interception(
-            self.registry, post_to_server=self.own_requests.post, on_record=self.tape.judged
+            self.registry,
+            find=self._find,
+            post_to_server=self.own_requests.post,
+            on_record=self._judged,
         )
         pipeline = self.interception.pipeline
         self.addon_hooks = AddonHooks(pipeline)
         self.guards = Guards(pipeline)
-        self.faults = Faults(pipeline, self.tape.faulted)
+        self.faults = Faults(pipeline, self._faulted)
         # The tape first: what happens is recorded before anybody acts on it. The hold gives a body back before it is
         # shown for the last time.
         watchers: list[FlowWatcher] = [self.tape]
@@ -115,6 +119,17 @@ class Shadowcat:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         self.addon_hooks.look()
         self.defaults.requestheaders(flow)
+
+    def _find(self, flow_id: str) -> tuple[Exchange, http.HTTPFlow] | None:
+        return self.exchanges.find(flow_id)
+
+    def _judged(self, record: VerdictRecord) -> None:
+        self.tape.judged(record)
+        self.console.judged(record)
+
+    def _faulted(self, exchange: Exchange, by: str, text: str) -> None:
+        self.tape.faulted(exchange, by, text)
+        self.console.faulted(exchange, text)
 
     def done(self) -> None:
         # Who holds messages first, the tape after all that it might still be told of.

@@ -30,6 +30,11 @@ DRAIN_S = 5.0
 
 MODES: Final[dict[str, Mode]] = {"zero-latency": "background", "standard": "standard"}
 
+OURSELVES: Final = "shadowcat"
+"""Who answers for a server that cannot (`upstream_errors`), in the place of an interceptor's name."""
+SERVER_FAILED: Final = ("reset", "error")
+"""How an exchange ends whose client is there and whose server is not."""
+
 OPTIONS: Final = (
     "shadowcat_tape",
     "shadowcat_tape_mode",
@@ -189,10 +194,10 @@ class Tape:
                 )
             )
 
-    def faulted(self, exchange_number: int, toxic: str, text: str) -> None:
-        """Record a fault that was made, where no message tells of it."""
+    def faulted(self, exchange: Exchange, by: str, text: str) -> None:
+        """Record a fault that was made, where no verdict tells of it."""
         if self._recorder is not None:
-            self._recorder.put(Note(time.monotonic_ns(), exchange_number, f"fault {toxic}: {text}"))
+            self._recorder.put(Note(time.monotonic_ns(), exchange.number, text, {"by": by}))
 
     def ended(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         recorder = self._recorder
@@ -209,8 +214,9 @@ class Tape:
             recorder.put(End(now_ns, exchange.number, "eof"))
             return
         text = "" if flow.error is None else flow.error.msg
-        if exchange.answered_by_us and response is not None:
-            recorder.put(Verdict(now_ns, exchange.number, "upstream errors", "answer", text, result=body))
+        # Who was killed, or left, has got no answer.
+        if exchange.answered_by_us and response is not None and exchange.broke_off in SERVER_FAILED:
+            recorder.put(Verdict(now_ns, exchange.number, OURSELVES, "answer", text, result=body, direction="s2c"))
             recorder.put(_head(now_ns, exchange, response))
             recorder.put(Chunk(now_ns, exchange.number, "s2c", body))
         recorder.put(End(now_ns, exchange.number, exchange.broke_off, text))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shadowcat_addons.console import CONNECTIONS, Console
+from shadowcat_core.interceptors import Block, Modify
 from tests.addons.conftest import CALL, request_flow, response_of
 
 AT = datetime(2026, 11, 21, 7, 32, 5, 123_456, tzinfo=UTC)
@@ -164,6 +165,69 @@ async def test_an_upstream_that_is_down_is_seen_as_the_client_sees_it(proxy, sta
     assert output.lines[1].startswith("← error #7 tools/call echo -31002 MCP server 127.0.0.1:3001 gave no")
 
 
+class Does:
+    """An interceptor whose verdict on everything is the same."""
+
+    def __init__(self, verdict):
+        self.verdict = verdict
+
+    def intercept(self, _message):
+        return self.verdict
+
+
+@pytest.mark.parametrize(
+    ("verdict", "mode", "lines"),
+    [
+        pytest.param(
+            Block("not now"), "enforce",
+            ["! → tools/call #7 echo · blocked by mine: not now", "← error #7 tools/call echo -31010 not now [TIME]"],
+            id="block",
+        ),
+        pytest.param(
+            Block("no"), "audit", ["! → tools/call #7 echo · would have been blocked by mine: no"], id="audit"
+        ),
+        pytest.param(
+            Modify({**CALL, "params": {"name": "safe"}}, "safer"), "enforce",
+            ["! → tools/call #7 echo · changed by mine: safer · became safe"],
+            id="modify",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_interceptors_do_is_printed_behind_the_message(proxy, start, verdict, mode, lines):
+    proxy.suite.interception.pipeline.add(Does(verdict), name="mine", mode=mode)
+    output = start()
+    flow = await proxy.ask(request_flow())
+    if flow.response is not None:
+        await proxy.answer(flow, flow.response)
+    await output.writes.get()
+    assert output.lines == ["→ tools/call #7 echo", *lines]
+
+
+async def test_what_interceptors_do_to_an_answer_is_printed_with_what_it_answers(proxy, start):
+    answer = {"jsonrpc": "2.0", "id": 7, "result": {"tools": [{}, {}]}}
+    flow = await proxy.ask(request_flow())
+    output = start()
+    proxy.suite.interception.pipeline.add(Does(Modify({**answer, "result": {"tools": []}})), name="mine")
+    await proxy.answer(flow, response_of(answer))
+    await output.writes.get()
+    assert output.lines == [
+        "! ← result #7 tools/call echo 2 tools · changed by mine · became 0 tools",
+        "← result #7 tools/call echo 0 tools [TIME]",
+    ]
+
+
+async def test_a_fault_that_was_made_is_printed(proxy, start):
+    output = start()
+    proxy.suite.faults.add("rate_limit")
+    flow = await proxy.ask(request_flow())
+    assert flow.response.status_code == 429
+    await output.writes.get()
+    assert output.lines[:2] == [
+        "→ tools/call #7 echo",
+        "! tools/call echo · fault rate_limit: 429: to be tried again after 1 s",
+    ]
+
+
 async def test_other_peoples_streams_and_the_endpoint_event_are_not_printed(proxy, start):
     output = start()
     llm = await proxy.ask(request_flow({"model": "m"}, headers={"content-type": "application/json"}))
@@ -233,6 +297,10 @@ async def test_switched_off_it_hears_of_nothing(proxy, start):
     console = console_of(proxy)
     proxy.context.configure(console, shadowcat_print=False)
     assert console_of(proxy) not in proxy.suite.registry.watchers
+    proxy.suite.interception.pipeline.add(Does(Block("no")))
+    await proxy.ask(request_flow())
+    proxy.suite.interception.pipeline.remove("Does")
+    proxy.suite.faults.add("rate_limit")
     await proxy.ask(request_flow())
     console.done()
     assert output.getvalue() == ""

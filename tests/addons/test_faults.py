@@ -70,7 +70,7 @@ class Room:
 def room():
     notes = []
     pipeline = Pipeline(scheduler())
-    faults = Faults(pipeline, lambda *note: notes.append(note))
+    faults = Faults(pipeline, lambda exchange, *note: notes.append((exchange.number, *note)))
     with taddons.context() as context:
         made = Room(context, faults, pipeline, notes)
         context.master.addons.add(made)
@@ -168,7 +168,7 @@ def test_an_answer_in_the_servers_place_is_a_whole_response(room):
     assert flow.response.headers["content-type"] == "application/json"
     assert json.loads(flow.response.content)["id"] == 7
     assert exchange.answered_by_us
-    assert room.notes == [(exchange.number, "rate_limit", "429: to be tried again after 3 s")]
+    assert room.notes == [(exchange.number, "fault:rate_limit", "fault rate_limit: 429: to be tried again after 3 s")]
     assert room.ask()[1].response is None
 
 
@@ -206,7 +206,7 @@ def test_a_stream_gets_an_outlet_that_breaks_it(room):
     exchange, flow = room.answer(response)
     assert sent(exchange.outlet, EVENT, RESULT) == EVENT + RESULT * 2
     assert "content-length" not in flow.response.headers
-    assert room.notes == [(exchange.number, "duplicate", "an event comes twice")]
+    assert room.notes == [(exchange.number, "fault:duplicate", "fault duplicate: an event comes twice")]
 
 
 def test_the_comment_of_an_exchange_says_which_toxic_broke_it(room):
@@ -217,6 +217,7 @@ def test_the_comment_of_an_exchange_says_which_toxic_broke_it(room):
     room.faults.ended(exchange, flow)
     sent(exchange.outlet, RESULT)
     assert exchange.deeds == {"broken by fault:twice": 3}
+    assert room.notes == [(exchange.number, "fault:twice", "fault twice: an event comes twice")]
 
 
 def test_a_json_body_gets_an_outlet_for_what_concerns_bytes_only(room):
@@ -239,7 +240,7 @@ def test_the_servers_own_stream_is_dropped_at_its_head(room):
     room.set("drop_get")
     exchange, flow = room.answer(response_of(b"", content_type=STREAM), None, method="GET")
     assert flow.error.msg == Error.KILLED_MESSAGE
-    assert room.notes == [(exchange.number, "drop_get", "the stream breaks off at its head")]
+    assert room.notes == [(exchange.number, "fault:drop_get", "fault drop_get: the stream breaks off at its head")]
 
 
 def test_a_toxic_that_is_added_reaches_the_streams_that_run(room):

@@ -5,6 +5,7 @@ import stat
 import pytest
 from mitmproxy import exceptions
 
+from shadowcat_core.interceptors import Block
 from shadowcat_core.tape.reader import Tape
 from tests.addons.conftest import CALL, request_flow, response_of
 
@@ -95,9 +96,52 @@ async def test_an_answer_of_our_own_is_on_the_tape_as_such(proxy, recording):
     await proxy.fail(flow, "connection refused")
     (exchange,) = recording()
     (verdict,) = exchange.verdicts
-    assert (verdict.interceptor, verdict.action, verdict.reason) == ("upstream errors", "answer", "connection refused")
+    assert (verdict.interceptor, verdict.action, verdict.reason) == ("shadowcat", "answer", "connection refused")
+    assert verdict.direction == "s2c"
     assert exchange.response.status == 200
     assert exchange.response_body == verdict.result == flow.response.content
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [("Connection killed.", "✗ killed"), ("Client disconnected.", "client left")]
+)
+async def test_what_nobody_got_is_neither_on_the_tape_nor_in_the_comment(proxy, recording, error, said):
+    flow = await proxy.ask(request_flow())
+    flow.response = proxy.suite.upstream_errors.answer(flow, error)
+    await proxy.fail(flow, error)
+    (exchange,) = recording()
+    assert (exchange.verdicts, exchange.response, exchange.chunks) == ([], None, [])
+    assert flow.comment.startswith(f"tools/call echo → {said} · ")
+
+
+async def test_of_what_interceptors_did_to_a_killed_flow_only_the_original_is_on_the_tape(proxy, recording):
+    class Killer:
+        def intercept(self, _message):
+            flow.kill()
+            return Block("no")
+
+    proxy.suite.interception.pipeline.add(Killer(), name="killer")
+    flow = request_flow()
+    await proxy.ask(flow)
+    await proxy.fail(flow, flow.error.msg)
+    (exchange,) = recording()
+    (verdict,) = exchange.verdicts
+    assert (verdict.interceptor, verdict.action, verdict.original) == ("killer", "block", flow.request.content)
+    assert (verdict.result, verdict.reply) == (None, None)
+    assert (exchange.response, exchange.chunks, exchange.end.how) == (None, [], "killed")
+    assert "→ ✗ killed · " in flow.comment
+
+
+async def test_a_fault_is_noted_once_for_an_exchange(proxy, recording):
+    proxy.suite.faults.add("duplicate:name=twice")
+    flow = await proxy.ask(request_flow())
+    await proxy.begin_response(flow, response_of(content_type="text/event-stream"))
+    for _ in range(3):
+        list(proxy.suite.registry.get(flow.id).outlet.send(EVENT))
+    await proxy.end(flow)
+    (exchange,) = recording()
+    (note,) = exchange.notes
+    assert (note.text, note.data) == ("fault twice: an event comes twice", {"by": "fault:twice"})
 
 
 async def test_secrets_in_heads_are_not_on_the_tape(proxy, tmp_path):

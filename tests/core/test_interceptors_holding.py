@@ -210,3 +210,30 @@ def test_what_was_blocked_before_a_held_message_is_answered_at_once():
         assert batch.replies == []
 
     in_virtual_time(main())
+
+
+@pytest.mark.parametrize(
+    ("wait", "action"),
+    [
+        (lambda: Delay(60), Action.DELAY),
+        (lambda: Pause(asyncio.get_running_loop().create_future()), Action.PAUSE),
+        (lambda: Pause(asyncio.Event().wait(), 60), Action.PAUSE),
+    ],
+)
+def test_a_hold_that_ends_as_nobody_waits_any_more_is_on_record(wait, action):
+    async def main():
+        records = []
+        pipeline = Pipeline(scheduler(), on_verdict=records.append)
+        stage = pipeline.add(Says(lambda _message: wait()))
+        running = pipeline.run(lines([note("a")], TO_SERVER))
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        began, ended = records
+        assert (began.action, began.original) == (action, note("a"))
+        assert (ended.action, ended.reason) == (Action.DROP, "nobody waits for it any more")
+        assert (ended.original, ended.result, ended.reply) == (note("a"), None, None)
+        assert stage.metrics.verdicts == {action: 1, Action.DROP: 1}
+        assert stage.metrics.failures == 0
+
+    in_virtual_time(main())
