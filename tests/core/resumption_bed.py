@@ -4,32 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.resumption import StreamKeeper, way_back
 from shadowcat_core.sessions import MemoryStore, event_id
 from shadowcat_core.sessions.contract import SetClock
-from tests.core.resumption_world import SESSION, ids, new_session, payloads, settle
+from tests.core.resumption_world import SESSION, Unsteady, ids, new_session, payloads, settle
 
 ANSWER = b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n'
-
-
-class Unsteady:
-    """A log that is away while it is told to be; `before` and `after` say when a step that fails was taken."""
-
-    def __init__(self, store):
-        self.store = store
-        self.is_away = False
-        self.takes_the_step = False
-
-    def __getattr__(self, verb):
-        async def step(*args, **kwargs):
-            if not self.is_away:
-                return await getattr(self.store, verb)(*args, **kwargs)
-            if self.takes_the_step:
-                await getattr(self.store, verb)(*args, **kwargs)
-            raise StoreUnavailable("away")
-
-        return step
 
 
 class Bed:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.resumption import GoOn, StreamKeeper, way_back
 from shadowcat_core.sessions import Handshake, MemoryStore, SessionTimes, Upstream, begin_session
 from shadowcat_core.sse import SseParser, encode
@@ -37,6 +38,25 @@ def payloads(frames: bytes) -> list[bytes]:
 
 def ids(frames: bytes) -> list[str]:
     return [frame.id for frame in SseParser().feed(frames) if frame.id is not None]
+
+
+class Unsteady:
+    """A log that is away while it is told to be; `before` and `after` say when a step that fails was taken."""
+
+    def __init__(self, store):
+        self.store = store
+        self.is_away = False
+        self.takes_the_step = False
+
+    def __getattr__(self, verb):
+        async def step(*args, **kwargs):
+            if not self.is_away:
+                return await getattr(self.store, verb)(*args, **kwargs)
+            if self.takes_the_step:
+                await getattr(self.store, verb)(*args, **kwargs)
+            raise StoreUnavailable("away")
+
+        return step
 
 
 class Server:
@@ -90,9 +110,16 @@ class Reading:
     def receive(self, raw):
         middle = len(raw) // 2
         for piece in (raw[:middle], raw[middle:]):
-            frames = self.stream.feed(piece)
-            if frames and self.line is not None:
-                self.line.send(frames)
+            self._send(self.stream.feed(piece))
+
+    def end(self):
+        """The connection breaks in the midst of an event."""
+        self._send(self.stream.feed(b"data: half an ev"))
+        self._send(self.stream.end())
+
+    def _send(self, frames):
+        if frames and self.line is not None:
+            self.line.send(frames)
 
 
 class Line:
@@ -135,6 +162,7 @@ class World:
     def __init__(self, clock, store=None, retention=None):
         self.clock = clock
         self.store = store or MemoryStore(clock_ms=clock, retention=retention)
+        self.log = Unsteady(self.store)
         self.server = Server()
         self.client = Client()
         self.keepers = [self.keeper(), self.keeper()]
@@ -144,7 +172,7 @@ class World:
         self.outcomes = []
 
     def keeper(self):
-        return StreamKeeper(self.store, sleep=at_once)
+        return StreamKeeper(self.log, sleep=at_once)
 
     def is_reading(self, proxy):
         return [each for each in self.readings[proxy] if each.is_open]
@@ -164,9 +192,13 @@ class World:
 
     async def _lead_back(self, proxy, line):
         way = way_back(self.keepers[proxy], SESSION, self.client.last_event_id, epoch=self.epoch)
-        async for frames in way.frames():
-            if line.is_open:
-                line.send(frames)
+        try:
+            async for frames in way.frames():
+                if line.is_open:
+                    line.send(frames)
+        except StoreUnavailable:
+            line.is_open = False
+            return
         self.outcomes.append((way.go_on, way.lost))
         if way.go_on in (GoOn.AT_SERVER, GoOn.ANEW):
             mark = way.stream.mark
@@ -202,7 +234,7 @@ class World:
         if self.server.connection is reading:
             self.server.connection = None
         reading.is_open = False
-        reading.stream.end()
+        reading.end()
         keeper.release(reading.stream)
 
     async def drop_server(self, *, reconnect=True):
@@ -211,7 +243,7 @@ class World:
             for reading in readings:
                 if reading is self.server.connection:
                     self.server.connection = None
-                    reading.stream.end()
+                    reading.end()
                     mark = reading.stream.mark
                     if reconnect and mark is not None:
                         reading.stream.reconnect(self.epoch)

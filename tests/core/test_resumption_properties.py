@@ -44,6 +44,7 @@ class Machine(RuleBasedStateMachine):
     async def heal(self):
         """All is well again: the client comes back until it has everything."""
         world = self.world
+        world.log.is_away = False
         for attempt in range(3):
             await world.drop_client()
             await world.connect(attempt % 2)
@@ -104,6 +105,12 @@ class Machine(RuleBasedStateMachine):
     @rule(proxy=PROXIES)
     def proxy_dies(self, proxy):
         self.run(self.world.kill(proxy))
+
+    @rule(is_away=st.booleans(), takes_the_step=st.booleans())
+    def log_goes_or_comes(self, is_away, takes_the_step):
+        # What nobody has an id for is in the log, or nowhere.
+        self.world.log.is_away = is_away and self.may_forget
+        self.world.log.takes_the_step = takes_the_step
 
     @rule()
     def beat(self):
