@@ -71,6 +71,8 @@ def test_whatever_people_do_and_in_whatever_order_each_message_is_decided_about_
             assert (batch.emit() in (CALL, OTHER)) is not bool(batch.replies), "gone and answered, or neither"
         pauses = [record for record in desk.records if record.action is Action.PAUSE]
         assert len(pauses) == 4
-        assert len(desk.records) == 4 + len(finished)
+        left = [record for record in desk.records if record.action is Action.DROP]
+        assert len(left) == len(works) - len(finished)
+        assert len(desk.records) == 4 + len(works), "each has a beginning and an end on record"
 
     in_virtual_time(main())
