@@ -8,7 +8,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
@@ -24,6 +23,7 @@ from shadowcat_core.mcp import (
     Recogniser,
     Recognition,
     is_event_stream,
+    leads_elsewhere,
 )
 from shadowcat_core.streaming import Judges, make_tap, must_stream
 from shadowcat_core.transcript import printable, shortened
@@ -228,9 +228,10 @@ class Exchanges:
         exchange.settle(recognition)
         if recognition.endpoint is not None and exchange.tap is not None:
             exchange.tap.skip(recognition.endpoint)
-        self._recogniser.learn(recognition, flow.request.url)
+        host = flow.request.host_header
+        self._recogniser.learn(recognition, flow.request.url, host)
         endpoint = recognition.endpoint or ""
-        if isinstance(flow.client_conn.proxy_mode, ReverseMode) and leads_elsewhere(endpoint):
+        if isinstance(flow.client_conn.proxy_mode, ReverseMode) and leads_elsewhere(endpoint, host):
             logger.warning(
                 "shadowcat: exchange %d announces the endpoint %s: its client will post there, past this proxy",
                 exchange.number, shortened(printable(endpoint.partition("?")[0])),
@@ -248,14 +249,6 @@ class Exchanges:
             watcher.ended(exchange, flow)
         del self._flows[flow.id]
         self._registry.close(flow.id)
-
-
-def leads_elsewhere(endpoint: str) -> bool:
-    """Say whether an announced endpoint names a host of its own, or is no URL at all."""
-    try:
-        return bool(urlsplit(endpoint).netloc)
-    except ValueError:
-        return True
 
 
 def how_it_broke_off(error: str) -> str:

@@ -8,12 +8,13 @@ other, whatever a server announces.
 import asyncio
 import logging
 from collections.abc import Callable
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from mitmproxy import ctx, flow, http
 from mitmproxy.addons.clientplayback import ReplayHandler
 
 from shadowcat_core.limits import MAX_OWN_REQUESTS, MAX_OWN_REQUESTS_AT_ONCE, OWN_REQUEST_TIMEOUT_S
+from shadowcat_core.mcp import endpoint_url, is_same_origin
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,12 @@ class OwnRequests:
     def post(self, its_flow: http.HTTPFlow, endpoint: str | None, body: bytes) -> None:
         """Post a message to the server of a flow, with its request's headers; `endpoint` says where, if elsewhere."""
         try:
-            url = urljoin(its_flow.request.url, endpoint or "")
-            is_same_origin = _origin(url) == _origin(its_flow.request.url)
+            its_url = its_flow.request.url
+            url = its_url if endpoint is None else endpoint_url(endpoint, its_url, its_flow.request.host_header)
+            is_its_origin = is_same_origin(url, its_url)
         except ValueError:
-            url, is_same_origin = "", False
-        if not is_same_origin:
+            url, is_its_origin = "", False
+        if not is_its_origin:
             logger.warning("shadowcat: nothing is posted to an endpoint on another origin than its client's")
         elif len(self._tasks) >= MAX_OWN_REQUESTS:
             logger.warning("shadowcat: %d messages wait to be posted already; one more is not", len(self._tasks))
@@ -81,11 +83,6 @@ class OwnRequests:
         if response is None or response.status_code >= 400:
             how = own.error.msg if own.error is not None else "" if response is None else f"HTTP {response.status_code}"
             logger.warning("shadowcat: %s did not take what was posted for its client: %s", url, how)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
 
 
 def _request(its_flow: http.HTTPFlow, url: str, body: bytes) -> http.HTTPFlow:

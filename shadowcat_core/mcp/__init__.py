@@ -3,6 +3,7 @@
 Pure functions over plain values. No I/O. Source: modelcontextprotocol.io, versions 2024-11-05 to 2026-07-28.
 """
 
+from shadowcat_core.mcp.endpoints import endpoint_url, is_same_origin, leads_elsewhere
 from shadowcat_core.mcp.headers import (
     METHOD_HEADER,
     NAME_HEADER,
@@ -63,10 +64,13 @@ __all__ = [
     "cancelled_id",
     "decode_header_value",
     "encode_header_value",
+    "endpoint_url",
     "era_of",
     "is_event_stream",
     "is_input_required",
     "is_json",
+    "is_same_origin",
+    "leads_elsewhere",
     "media_type",
     "mirrored_headers",
     "param_headers",

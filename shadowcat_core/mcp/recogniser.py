@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from urllib.parse import urljoin
 
 from shadowcat_core.content_coding import decoder_for
 from shadowcat_core.errors import InvalidMessage, MessageTooLarge
 from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES, MAX_ENDPOINTS, MAX_EVENT_BYTES, MAX_FIRST_EVENT_BYTES
+from shadowcat_core.mcp.endpoints import endpoint_url
 from shadowcat_core.mcp.headers import HeaderLookup
 from shadowcat_core.mcp.protocol import Era
 from shadowcat_core.mcp.recognition import Recognition, RecognitionKind, recognise_event, recognise_request
@@ -42,12 +42,15 @@ class Recogniser:
             return replace(found, session_id=stream.session_id, endpoint=stream.endpoint)
         return self._by_place(found, place) if http_method == "POST" and place is not None else found
 
-    def learn(self, stream: Recognition, url: str) -> None:
-        """Take note of the endpoint that the stream at `url` announced, if it did."""
+    def learn(self, stream: Recognition, url: str, host: str | None = None) -> None:
+        """Take note of the endpoint that the stream at `url` announced, if it did.
+
+        `host` is what its client calls the server.
+        """
         if stream.endpoint is None:
             return
         try:
-            endpoint = urljoin(url, stream.endpoint)
+            endpoint = endpoint_url(stream.endpoint, url, host)
         except ValueError:  # no URL: its client cannot post there either
             return
         if len(self._streams) >= MAX_ENDPOINTS:

@@ -69,7 +69,7 @@ class Judging:
         self._on_failure = on_failure
         self._direction = direction
         self._passed_bytes = framing.held_bytes
-        self._endpoint: bytes | None = None
+        self._endpoint: str | None = None
         self._ahead: list[bytes] = []
         self._held: Held | None = None
         self._cut: Cut | None = None
@@ -98,7 +98,7 @@ class Judging:
             batch = self._batcher.add(batch)
         return b"" if batch is None else self._judge(batch)
 
-    def skip(self, endpoint: bytes) -> None:
+    def skip(self, endpoint: str) -> None:
         """Leave alone the event that says where to post (HTTP+SSE), and all before it: they are no messages."""
         self._endpoint = endpoint
 
@@ -210,5 +210,6 @@ class Judging:
         return judged
 
 
-def _position_of(data: bytes, batch: MessageBatch) -> int | None:
-    return next((position for position, message in batch.where() if message.raw.strip() == data), None)
+def _position_of(endpoint: str, batch: MessageBatch) -> int | None:
+    said = ((position, message.raw.decode("utf-8", "replace")) for position, message in batch.where())
+    return next((position for position, text in said if text.strip() == endpoint.strip()), None)

@@ -198,7 +198,7 @@ class StreamTap:
     def skip(self, endpoint: str) -> None:
         """Leave alone the event of the chunk at hand that says where to post (HTTP+SSE), and all before it."""
         if self._judging is not None:
-            self._judging.skip(endpoint.encode())
+            self._judging.skip(endpoint)
 
     def catch_up(self) -> None:
         """Let the batch sinks see every message that has passed. Call it now and then while the stream is quiet."""
