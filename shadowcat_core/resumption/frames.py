@@ -5,7 +5,7 @@ Source: WHATWG HTML, 9.2.6; an `id` with a NUL is ignored, an `id` without a dat
 
 from typing import Final, NamedTuple
 
-from shadowcat_core.sse.blocks import CR, NUL, fields, line_end, text
+from shadowcat_core.sse.blocks import CR, LF, NUL, fields, line_end, text
 
 _ID_LINE: Final = b"id: "
 
@@ -36,6 +36,30 @@ def cut_at_id(buffer: bytes, start: int, end: int) -> IdFreeFrame:
 
     Several id lines, of which the last counts, all get the same id.
     """
+    return _cut_usual(buffer, start, end) or _cut_by_lines(buffer, start, end)
+
+
+def _cut_usual(buffer: bytes, start: int, end: int) -> IdFreeFrame | None:
+    """Cut a frame as servers write it, one `id: ` line and no lone CR; None for any other."""
+    value = start + 4
+    if not buffer.startswith(_ID_LINE, start):
+        value = buffer.find(b"\nid: ", start, end) + 5
+        if value < 5 or buffer.startswith(b"id", start):
+            return None
+    if buffer.find(b"\nid", value, end) >= 0:
+        return None
+    if buffer.find(CR, start, end) >= 0 and buffer.count(b"\r", start, end) != buffer.count(b"\r\n", start, end):
+        return None
+    stop = buffer.find(LF, value, end)
+    if buffer[stop - 1] == CR:
+        stop -= 1
+    upstream_id = buffer[value:stop]
+    if NUL in upstream_id:
+        return None
+    return IdFreeFrame((buffer[start:value], buffer[stop:end]), text(upstream_id))
+
+
+def _cut_by_lines(buffer: bytes, start: int, end: int) -> IdFreeFrame:
     pieces: list[bytes] = []
     upstream_id: bytes | None = None
     at = start

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowcat_core.resumption import EventPlace, ResumableStream, StreamPurpose, UnloggedRoom, UpstreamMark
+from shadowcat_core.resumption import EventPlace, ResumableStream, StreamPurpose, UnloggedRoom, UpstreamMark, frames
 from shadowcat_core.resumption.frames import cut_at_id
 from shadowcat_core.sse import SseParser
 from tests.core.resumption_world import ids, payloads
@@ -106,6 +106,15 @@ def test_an_id_without_data_counts_since_clients_come_back_with_it():
     sent = kept.feed(b"id: u1\n\n")
     assert sent == f"id: {EventPlace('s', 1, UpstreamMark(1, 'u1'))}\n\n".encode()
     assert kept.mark == UpstreamMark(1, "u1")
+
+
+@given(st.lists(st.sampled_from([b"id: 1", b"id:  2", b"id: ", b"id", b"id:3", b"id: a\0", b"x: id: 4", b": \xff"])),
+       st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=1))  # fmt: skip
+def test_the_quick_cut_is_the_slow_one_made_quick(lines, ends):
+    block = b"".join(line + ends[n % len(ends)] for n, line in enumerate([*lines, b"data: x"])) + ends[0]
+    for frame in SseParser().feed(block):
+        quick = frames._cut_usual(frame.raw, 0, len(frame.raw))
+        assert quick in (None, frames._cut_by_lines(frame.raw, 0, len(frame.raw)))
 
 
 EOLS = st.sampled_from([b"\n", b"\r\n"])
