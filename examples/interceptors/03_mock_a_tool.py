@@ -19,7 +19,6 @@ class RehearseDeploy:
                 "content": [{"type": "text", "text": said}],
                 # A tool that declares the shape of its output is held to it by its clients.
                 "structuredContent": {"result": said},
-                "resultType": "complete",  # required from protocol 2026-07-28 on
             }
         )
 

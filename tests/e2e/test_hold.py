@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import re
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from shadowcat_core.sse import SseParser
 from shadowcat_core.tape.reader import Tape
 from shadowcat_core.tape.records import Open, Verdict
 from tests.e2e import wire
+from tests.e2e.judged import logged
 from tests.e2e.origin import WITHIN_S, Origin
-from tests.e2e.proxies import Proxies, Proxy
+from tests.e2e.processes import environment
+from tests.e2e.proxies import ROOT, Proxies, Proxy
 from tests.e2e.raw_client import connect
 
+MANUAL = (ROOT / "docs" / "holding.md").read_text()
 STEPS = [wire.sse(wire.progress(step)) for step in range(1, 6)]
 THIRD = json.dumps(wire.progress(3), indent=2)
 RESULT = wire.sse(wire.result(1))
@@ -335,3 +340,33 @@ async def test_what_a_rule_pauses_waits_for_a_person_too(origin: Origin, proxy: 
         assert (await client.response()).status == 200
     assert [action for action, _ in await person.verdicts(flow, 2)] == ["pause", "release"]
     await person.sets(shadowcat_rules=[])
+
+
+async def test_the_manuals_line_for_other_programs_releases_a_message(origin: Origin, proxy: Proxy, person: Person):
+    (line,) = re.findall(r"^curl .*$", MANUAL, flags=re.MULTILINE)
+    base, _, query = str(proxy.web_url).partition("/?token=")
+    line = line.replace("http://127.0.0.1:8081", base).replace("PASSWORD", query)
+
+    async def release(number: str) -> Any:
+        argv = shlex.split(line.replace('"3"', f'"{number}"'))
+        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, env=environment())
+        said, _ = await process.communicate()
+        return json.loads(said)
+
+    async with connect(proxy.port) as client:
+        await person.hold("kind:request")
+        await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        await person.sees_held("tools/call echo")
+        (held,) = json.loads(await person.command("held.json"))
+        assert json.loads(held["message"]) == json.loads(wire.CALL)
+        number = held["number"]
+        assert await release(number + 1) == {"error": f"there is no hold {number + 1}"}
+        assert await release(number) == {"value": f"released: tools/call echo (hold {number})"}
+        assert (await origin.exchange()).request.body == wire.CALL
+
+
+async def test_mitmdump_says_that_nobody_can_decide_without_a_time_limit(proxies: Proxies, origin: Origin):
+    limited = proxies.shadowcat(f"reverse:{origin.url}", shadowcat_hold="delete", shadowcat_hold_timeout_s="5")
+    unlimited = proxies.shadowcat(f"reverse:{origin.url}", shadowcat_hold="delete")
+    warning = "shadowcat_hold_timeout_s limits how long they wait"
+    assert [warning in await logged(one, "listening at") for one in (limited, unlimited)] == [False, True]

@@ -79,3 +79,26 @@ async def test_mitmwebs_list_says_what_an_exchange_is_and_counts_its_messages_li
             await exchange.send(event)
             assert await response.receive(len(event)) == event
             await browser.see("tools/call echo", f"{count} message")
+
+
+async def test_a_held_request_is_found_in_the_list_by_the_search_that_the_manual_names(
+    proxies: Proxies, origin: Origin, tmp_path: Path
+):
+    proxy = proxies.web(f"reverse:{origin.url}", shadowcat_hold="kind:request", shadowcat_hold_timeout_s="600")
+    headers = {"Authorization": "Bearer a-token-for-this-test", "Cookie": "_mitmproxy_xsrf=x", "X-XSRFToken": "x"}
+    assert proxy.web_url
+    base, _, _ = proxy.web_url.partition("?")
+    async with connect(proxy.port) as client, connect(proxy.port) as other, chromium(tmp_path) as browser:
+        await client.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        await browser.go(f"{proxy.web_url}#/flows")
+        await browser.see("⏸ held: tools/call echo (hold 1)")
+        async with httpx.AsyncClient(timeout=WITHIN_S, trust_env=False, headers=headers) as person:
+            await person.post(f"{base}commands/shadowcat.release", json={"arguments": ["1"]})
+        await (await origin.exchange()).answer(b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}')
+        await (await client.response()).rest()
+        await other.send("POST", "/mcp", wire.CALL_HEADERS, wire.CALL)
+        await browser.see("tools/call echo → ok", "⏸ held: tools/call echo (hold 2)")
+        await browser.go("about:blank")  # the page reads the search from its address when it is opened
+        await browser.go(f"{proxy.web_url}#/flows?s=~comment%20held:")
+        page = await browser.see("⏸ held: tools/call echo (hold 2)")
+        assert "→ ok" not in page
