@@ -88,5 +88,6 @@ async def proxy():
         # Proxyserver's option, which the test context does not load.
         context.options.add_option("store_streamed_bodies", bool, False, "")
         context.master.addons.add(suite)
+        suite.running()
         yield Proxy(context, suite)
         suite.done()
