@@ -10,7 +10,7 @@ from shadowcat_core.limits import KiB
 from shadowcat_core.messages import MessageBatch
 from shadowcat_core.stream.metrics import StreamMetrics
 
-READ_BYTES = 64 * KiB
+READ_BYTES = 32 * KiB
 BURST_NS = 1_000_000
 """Chunks that arrive within a millisecond are one burst: finer than any person or log needs."""
 
