@@ -43,8 +43,8 @@ def _cut_usual(buffer: bytes, start: int, end: int) -> IdFreeFrame | None:
     """Cut a frame as servers write it, one `id: ` line and no lone CR; None for any other."""
     value = start + 4
     if not buffer.startswith(_ID_LINE, start):
-        value = buffer.find(b"\nid: ", start, end) + 5
-        if value < 5 or buffer.startswith(b"id", start):
+        value = buffer.find(b"\nid", start, end) + 5
+        if value < 5 or not buffer.startswith(_ID_LINE, value - 4) or buffer.startswith(b"id", start):
             return None
     if buffer.find(b"\nid", value, end) >= 0:
         return None
