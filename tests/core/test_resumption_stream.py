@@ -76,6 +76,7 @@ def test_a_mark_is_an_epoch_and_an_id(text):
         (b"id\ndata: a\n\n", b"id: NEW\ndata: a\n\n", ""),
         (b"id:\ndata: a\n\n", b"id:NEW\ndata: a\n\n", ""),
         (b"id: 1\nid: 2\ndata: a\n\n", b"id: NEW\nid: NEW\ndata: a\n\n", "2"),
+        (b"event: e\nid\nid: 2\ndata: a\n\n", b"event: e\nid: NEW\nid: NEW\ndata: a\n\n", "2"),
         (b"id: 1\nid: a\0b\ndata: a\n\n", b"id: NEW\nid: NEW\ndata: a\n\n", "1"),
         (b"id: a\0b\ndata: a\n\n", b"id: NEW\ndata: a\n\n", None),
         (b"id:  two blanks\ndata: a\n\n", b"id: NEW\ndata: a\n\n", " two blanks"),
