@@ -15,6 +15,7 @@ import pytest
 from shadowcat_core.limits import MAX_DECODED_CHUNK_BYTES, MAX_EVENT_BYTES, TAPE_QUEUE_BYTES, MiB
 from tests.e2e import wire
 from tests.e2e.hostile import EVENT, STANDALONE
+from tests.e2e.memory import PeakMemory
 from tests.e2e.origin import EVENT_STREAM, JSON, Exchange, Framing, Origin
 from tests.e2e.proxies import PROGRAMS, Proxies, Proxy
 from tests.e2e.raw_client import Connection, connect
@@ -106,22 +107,6 @@ FLOODS = {
         repeated(EVENT, 200_000), AS_EVENTS | {"content-encoding": ", ".join(["gzip"] * 1_000)}, said="coding"
     ),
 }
-
-
-class PeakMemory:
-    """The most that a process has occupied since the last `reset` (Linux)."""
-
-    def __init__(self, pid: int):
-        self._process = Path(f"/proc/{pid}")
-
-    def reset(self) -> int:
-        (self._process / "clear_refs").write_text("5")
-        return self.peak_bytes()
-
-    def peak_bytes(self) -> int:
-        found = re.search(r"VmHWM:\s+(\d+) kB", (self._process / "status").read_text())
-        assert found
-        return int(found[1]) * 1024
 
 
 @pytest.fixture(scope="module")

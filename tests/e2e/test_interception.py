@@ -7,7 +7,9 @@ import random
 import h11
 import pytest
 
+from shadowcat_core.limits import MiB
 from tests.e2e import wire
+from tests.e2e.memory import PeakMemory
 from tests.e2e.origin import JSON, Exchange, Origin
 from tests.e2e.proxies import SCRIPTS, Proxies, Proxy
 from tests.e2e.raw_client import Connection, Response, connect
@@ -295,10 +297,14 @@ async def test_two_hundred_streams_with_random_holds_keep_their_order(origin: Or
             for _ in range(200):
                 group.create_task(serve(await origin.exchange()))
 
+    memory = PeakMemory(proxy.process.pid)
+    before_bytes = memory.reset()
     async with asyncio.TaskGroup() as group:
         group.create_task(serve_all())
         for number in range(200):
             group.create_task(one(number))
+    # An active exchange may cost 1 MB; these have a few hundred bytes each, held or not.
+    assert memory.peak_bytes() - before_bytes < 200 * MiB // 2
 
 
 async def test_a_proxy_that_is_told_to_end_while_a_message_is_held_ends(origin: Origin, tmp_path):
