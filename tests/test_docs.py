@@ -43,8 +43,9 @@ def test_every_mitmproxy_option_is_documented_with_its_default():
 
 def test_every_mitmproxy_command_is_documented():
     page = (ROOT / "docs" / "options.md").read_text()
-    with taddons.context(Shadowcat()) as context:
+    with taddons.context(suite := Shadowcat()) as context:
         commands = [name for name in context.master.commands.commands if name.startswith("shadowcat.")]
+        suite.done()
     assert commands
     for name in commands:
         assert f"| `{name}` |" in page
@@ -84,8 +85,9 @@ def test_a_requirements_proof_exists(name, proof):
 
 
 def test_what_the_pages_set_are_options_that_there_are_and_faults_too():
-    with taddons.context(Shadowcat()) as context:
+    with taddons.context(suite := Shadowcat()) as context:
         options = set(context.options.keys())
+        suite.done()
     for page in PAGES:
         for name, value in re.findall(r"--set\s+'?(shadowcat_\w+)=([^'`\s]*)", page.read_text()):
             assert name in options, f"{page.name} sets {name}"
