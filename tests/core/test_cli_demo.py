@@ -112,7 +112,7 @@ def test_a_stopped_demo_leaves_no_process_behind(number: signal.Signals, tmp_pat
     children = Path(f"/proc/{part.process.pid}/task/{part.process.pid}/children").read_text().split()
     assert children
     part.process.send_signal(number)
-    assert part.process.wait(20) == 128 + number
+    assert part.process.wait(60) == 128 + number  # three children have five seconds each, and may use them under load
     assert alive([int(pid) for pid in children]) == []
 
 
