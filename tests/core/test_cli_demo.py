@@ -107,12 +107,15 @@ def test_progress_passes_while_the_call_is_still_running(performed: tuple[subpro
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: Path):
     cast = Cast(tmp_path)
+    # Not measured: an exit that a signal raises while coverage holds its lock is lost there, and the lock never freed.
+    for name in [name for name in cast.environment if name.startswith("COVERAGE_PROCESS_")]:
+        del cast.environment[name]
     part = cast.start("demo", [*SHADOWCAT, "demo", "--json", "--tape", str(tmp_path / "tapes")])
     part.wait_for_line('"type":"(message)"', 30)
     children = Path(f"/proc/{part.process.pid}/task/{part.process.pid}/children").read_text().split()
     assert children
     part.process.send_signal(number)
-    assert part.process.wait(60) == 128 + number  # three children have five seconds each, and may use them under load
+    assert part.process.wait(20) == 128 + number
     assert alive([int(pid) for pid in children]) == []
 
 
