@@ -190,17 +190,9 @@ class _SeamedHttpStream(HttpStream):
                             return False
                         if not (yield from self._deliver(tap, passed.take())):
                             return False
-        if tap.has_posted and not (yield from self._send_posted(tap)):
-            return False
         if tap.due_ns is not None and self._alarm is None:
             self._alarm = commands.RequestWakeup(max(0.0, (tap.due_ns - time.monotonic_ns()) / 1e9))
             yield self._alarm
-        return True
-
-    def _send_posted(self, tap: StreamTap) -> layer.CommandGenerator[bool]:
-        for posted in tap.flush():
-            if isinstance(posted, bytes) and not (yield from self._deliver(tap, posted)):
-                return False
         return True
 
     def _deliver(self, tap: StreamTap, data: bytes) -> layer.CommandGenerator[bool]:

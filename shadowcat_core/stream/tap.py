@@ -113,11 +113,6 @@ class StreamTap:
         sent = b"".join(map(self._at_once, self._due_and(chunk) if chunk else self.end()))
         return [sent] if sent else []
 
-    @property
-    def is_judging(self) -> bool:
-        """True when what passes may be another than what came, as interceptors decide about it."""
-        return self._judging is not None
-
     def passes_first(self) -> bool:
         """True when the next chunk may be sent before it is looked at (`watch`), as nobody decides about it."""
         if self._judging is not None or self._sinks_first or self.passes_decoded or self.outlet is not None:

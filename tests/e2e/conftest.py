@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -98,3 +99,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         for child in ChildProcess.running:
             report.sections.append((f"log of {child.name} (pid {child.pid})", child.log[-LOG_TAIL_CHARS:]))
+
+
+@pytest.fixture(scope="module")
+def example_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the example server listens."""
+    port = free_port()
+    argv = [sys.executable, "-m", "shadowcat_core.demo.server", "--port", str(port)]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with ChildProcess("example server", argv, port=port, log=log) as started:
+        started.wait_listening()
+        yield f"http://127.0.0.1:{port}"

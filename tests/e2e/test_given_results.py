@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +9,6 @@ import pytest
 from mcp import Client
 
 from tests.e2e.origin import WITHIN_S
-from tests.e2e.processes import ChildProcess, free_port
 from tests.e2e.proxies import ROOT, Proxies
 
 MODES = ("legacy", "2026-07-28")
@@ -26,38 +23,29 @@ rules:
 pytestmark = pytest.mark.parametrize("mode", MODES)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the example server listens."""
-    port = free_port()
-    argv = [sys.executable, "-m", "shadowcat_core.demo.server", "--port", str(port)]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    with ChildProcess("example server", argv, port=port, log=log) as started:
-        started.wait_listening()
-        yield f"http://127.0.0.1:{port}"
-
-
-async def test_a_mock_of_the_rules_manual(proxies: Proxies, server: str, tmp_path_factory, mode: str):
+async def test_a_mock_of_the_rules_manual(proxies: Proxies, example_server: str, tmp_path_factory, mode: str):
     (example,) = re.findall(r"^```yaml\n(.*?)^```", RULES, flags=re.DOTALL | re.MULTILINE)
     rules = written(tmp_path_factory, example)
-    proxy = proxies.shadowcat(f"reverse:{server}", shadowcat_rules=str(rules))
+    proxy = proxies.shadowcat(f"reverse:{example_server}", shadowcat_rules=str(rules))
     async with Client(f"{proxy.url}/mcp", mode=mode) as client:
         await client.list_tools()  # from now on it knows the shapes of results, and checks them
         result = await client.call_tool("deploy", {"service": "web", "version": "2"})
     assert [block.text for block in result.content] == ["rehearsed: web"]
 
 
-async def test_mocks_of_what_may_be_cached(proxies: Proxies, server: str, tmp_path_factory, mode: str):
-    proxy = proxies.shadowcat(f"reverse:{server}", shadowcat_rules=str(written(tmp_path_factory, LISTS)))
+async def test_mocks_of_what_may_be_cached(proxies: Proxies, example_server: str, tmp_path_factory, mode: str):
+    proxy = proxies.shadowcat(f"reverse:{example_server}", shadowcat_rules=str(written(tmp_path_factory, LISTS)))
     async with Client(f"{proxy.url}/mcp", mode=mode) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["nothing"]
         assert (await client.read_resource("x:y")).contents[0].text == "hi"
 
 
 @pytest.mark.parametrize("knows_shapes", [False, True])
-async def test_answers_of_the_holding_manual(proxies: Proxies, server: str, mode: str, knows_shapes: bool):
+async def test_answers_of_the_holding_manual(proxies: Proxies, example_server: str, mode: str, knows_shapes: bool):
     plain, shaped = re.findall(r"`shadowcat\.answer 3 '(\{\"content\".*?\})'`", HOLDING)
-    proxy = proxies.web(f"reverse:{server}", shadowcat_hold="method:tools/call kind:request", shadowcat_live_ms="20")
+    proxy = proxies.web(
+        f"reverse:{example_server}", shadowcat_hold="method:tools/call kind:request", shadowcat_live_ms="20"
+    )
     headers = {"Authorization": "Bearer a-token-for-this-test", "Cookie": "_mitmproxy_xsrf=x", "X-XSRFToken": "x"}
     base = str(proxy.web_url).partition("?")[0]
     async with (
