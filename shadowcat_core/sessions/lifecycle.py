@@ -34,7 +34,6 @@ class Refusal(Enum):
     A session of somebody else is as unknown as one that never was: an id cannot be probed.
     """
 
-    MISSING = (400, "Bad Request: Missing session ID")
     UNKNOWN = (404, "Session not found")
 
     @property

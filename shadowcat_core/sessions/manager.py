@@ -87,14 +87,17 @@ class SessionManager:
             raise StoreError("a session id that nobody could have guessed is taken: this is no store of sessions")
         return record.mapping
 
-    async def use(self, session_id: str | None, authorization: str | None) -> SessionMapping | Refusal:
+    async def use(
+        self,
+        session_id: str,
+        authorization: str | None,
+        headers: Headers = (),  # noqa: ARG002 -- a server that is asked about a refreshed token wants to see them
+    ) -> SessionMapping | Refusal:
         """Find the way of a request, or why it has none. One step of the store.
 
         Raises:
             StoreUnavailable: nobody can say whether there is such a session; answer 503, which ends nothing.
         """
-        if session_id is None:
-            return Refusal.MISSING
         mapping = await self._store.touch(session_id)
         if mapping is None or not self._binder.matches(mapping.credential, authorization):
             return Refusal.UNKNOWN

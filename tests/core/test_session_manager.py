@@ -142,7 +142,6 @@ async def test_a_session_is_used_under_an_id_of_ours_in_one_step_of_the_store(be
 @pytest.mark.parametrize(
     ("session_id", "authorization", "refusal"),
     [
-        (None, TOKEN, Refusal.MISSING),
         ("", TOKEN, Refusal.UNKNOWN),
         ("forged", TOKEN, Refusal.UNKNOWN),
         ("old-1", TOKEN, Refusal.UNKNOWN),  # the server's own id is worth nothing here
@@ -165,10 +164,7 @@ async def test_another_credential_cannot_be_told_from_an_unknown_id(bed):
     assert (other.status, other.body(7)) == (unknown.status, unknown.body(7))
 
 
-@pytest.mark.parametrize(
-    ("refusal", "status", "message"),
-    [(Refusal.MISSING, 400, "Bad Request: Missing session ID"), (Refusal.UNKNOWN, 404, "Session not found")],
-)
+@pytest.mark.parametrize(("refusal", "status", "message"), [(Refusal.UNKNOWN, 404, "Session not found")])
 @pytest.mark.parametrize("request_id", [None, 0, "a"])
 def test_a_refusal_speaks_as_the_official_servers_do(refusal, status, message, request_id):
     assert refusal.status == status
