@@ -5,9 +5,13 @@ Source: WHATWG HTML, 9.2.6; an `id` with a NUL is ignored, an `id` without a dat
 
 from typing import Final, NamedTuple
 
-from shadowcat_core.sse.blocks import CR, LF, NUL, fields, line_end, text
+from shadowcat_core.sse.blocks import CR, LF, NUL, Record, fields, line_end, text
 
 _ID_LINE: Final = b"id: "
+_BLANKS: Final = (b"\n\n", b"\r\n\r\n")
+
+type Cut = tuple[tuple[bytes, ...], str | None]
+"""The fields of an `IdFreeFrame`."""
 
 
 class IdFreeFrame(NamedTuple):
@@ -23,12 +27,78 @@ class IdFreeFrame(NamedTuple):
 
     @property
     def without_id(self) -> bytes:
-        """The frame with an id line that is empty, to be cut again elsewhere.
+        """The frame with an id line that is empty, to be cut again elsewhere."""
+        return join_without_id(self.pieces)
 
-        A CRLF that came in two chunks is whole again: its second half passes by itself only where it came from.
-        """
-        frame = b"".join(self.pieces)
-        return frame + b"\n" if frame.endswith(b"\r\n\r") else frame
+
+class _Layout(NamedTuple):
+    """The literals around what varies in the frames of one server: its id and one line of data.
+
+    `head` goes up to the id's value, `link` from behind it to the data. In frames without an id `head` goes up to the
+    data, and `link` is what is put between our id and the frame.
+    """
+
+    has_id: bool
+    head: bytes
+    head_size: int
+    link: bytes
+    link_size: int
+    blank: bytes
+
+
+class FrameCutter:
+    """Cuts the frames of one stream as `cut_at_id` does: quickly where one is laid out as the one before it."""
+
+    __slots__ = ("_layout",)
+
+    def __init__(self) -> None:
+        self._layout: _Layout | None = None
+
+    def cut(self, buffer: bytes, record: Record) -> Cut:
+        """Cut a frame that dispatches an event."""
+        start, end, data_start, data_end = record
+        if self._layout is not None:
+            has_id, head, head_size, link, link_size, blank = self._layout
+            value = start + head_size
+            # Whatever stood between the data and the blank line would make this differ, an id line too.
+            if buffer.startswith(head, start) and buffer[data_end:end] == blank:
+                if has_id:
+                    stop = data_start - link_size
+                    if value <= stop and buffer.startswith(link, stop):
+                        upstream_id = buffer[value:stop].decode("utf-8", "replace")
+                        if upstream_id.isprintable():  # no other line, and no NUL
+                            return (head, buffer[stop:end]), upstream_id
+                elif data_start == value:
+                    return (_ID_LINE, link + buffer[start:end]), None
+        frame = cut_at_id(buffer, start, end)
+        self._layout = _layout_of(frame, buffer, record)
+        return frame
+
+
+def _layout_of(frame: IdFreeFrame, buffer: bytes, record: Record) -> _Layout | None:
+    """Tell how a frame is laid out; None when it is not in the way servers usually write them."""
+    start, end, data_start, data_end = record
+    blank = buffer[data_end:end]
+    if data_start < 0 or blank not in _BLANKS or len(frame.pieces) != 2:
+        return None
+    head, rest = frame.pieces
+    before = len(rest) - (end - start)
+    if before > 0:
+        head, link = buffer[start:data_start], rest[:before]
+    elif head.endswith(_ID_LINE):
+        link = buffer[end - len(rest) : data_start]
+    else:
+        return None
+    return _Layout(before <= 0, head, len(head), link, len(link), blank)
+
+
+def join_without_id(pieces: tuple[bytes, ...]) -> bytes:
+    """Join the pieces of a cut frame. A CRLF that came in two chunks is whole again.
+
+    Its second half passes by itself only where it came from.
+    """
+    frame = b"".join(pieces)
+    return frame + b"\n" if frame.endswith(b"\r\n\r") else frame
 
 
 def cut_at_id(buffer: bytes, start: int, end: int) -> IdFreeFrame:

@@ -13,10 +13,10 @@ from shadowcat_core.dedup import DedupWindow
 from shadowcat_core.errors import InvalidMessage, MessageTooLarge
 from shadowcat_core.jsonrpc import JsonRpcId, Kind, classify, dump, envelope, parse, split_array
 from shadowcat_core.limits import MAX_EVENT_BYTES, UNLOGGED_BYTES, UNLOGGED_TOTAL_BYTES
-from shadowcat_core.resumption.event_ids import EventPlace, UpstreamMark
-from shadowcat_core.resumption.frames import cut_at_id
-from shadowcat_core.sessions import Event, LoggedEvent
-from shadowcat_core.sse import NO_DATA, FrameBatch, SseParser, encode
+from shadowcat_core.resumption.event_ids import EventPlace, UpstreamMark, carry
+from shadowcat_core.resumption.frames import FrameCutter, cut_at_id, join_without_id
+from shadowcat_core.sessions import Event, LoggedEvent, event_id
+from shadowcat_core.sse import NO_DATA, FrameBatch, Record, SseParser, encode
 
 _BOM: Final = b"\xef\xbb\xbf"
 _ANSWERS: Final = (Kind.RESPONSE, Kind.ERROR)
@@ -27,7 +27,7 @@ _MAX_LABEL_BYTES: Final = 512
 class UnloggedRoom:
     """Room that streams share for events which wait for the log, in bytes."""
 
-    limit: int = UNLOGGED_TOTAL_BYTES
+    limit: int = int(UNLOGGED_TOTAL_BYTES)
     used: int = 0
 
 
@@ -80,8 +80,6 @@ class ResumableStream:
         """That of the latest event."""
         self.logged = place.position
         """Up to here events need not be kept: they are in the log, or will never be."""
-        self.mark = place.mark
-        """Where to resume at the server; None when it cannot be resumed."""
         self.purpose = purpose or StreamPurpose()
         self.unlogged: deque[LoggedEvent] = deque()
         self.keeps_events = True
@@ -93,6 +91,9 @@ class ResumableStream:
         self.on_change = on_change
         self.epoch = epoch
         """That of the session, in which the server's ids mean something."""
+        self._mark = ""  # written out, and once more as ids carry it: each event needs both
+        self._carried = b""
+        self._set_mark("" if place.mark is None else str(place.mark))
         self._waiting = set(self.purpose.requests)
         self._seen = DedupWindow()
         for mark in seen:
@@ -102,9 +103,15 @@ class ResumableStream:
         self._max_event_bytes = max_event_bytes
         self._max_unlogged_bytes = int(max_unlogged_bytes)
         self._parser = SseParser(max_event_bytes=max_event_bytes)
+        self._cut = FrameCutter().cut
         self._retry_ms: int | None = None
         self._is_resumed = False
         self._passes_unread = False
+
+    @property
+    def mark(self) -> UpstreamMark | None:
+        """Where to resume at the server; None when it cannot be resumed."""
+        return UpstreamMark.read(self._mark)
 
     @property
     def place(self) -> EventPlace:
@@ -138,12 +145,13 @@ class ResumableStream:
             frames = self._parser.feed(chunk)
         except MessageTooLarge:
             self._passes_unread = True
-            self.mark = None
+            self._set_mark("")
             return self._parser.close() + chunk
         if not frames.records:
             return b""
         before = self.position
-        sent = b"".join([self._take(frames, index) for index in range(len(frames.records))])
+        take = self._take
+        sent = b"".join([take(frames, index, record) for index, record in enumerate(frames.records)])
         if self.position != before:
             self.on_change()
         return sent
@@ -154,7 +162,7 @@ class ResumableStream:
         An unfinished event is no event. It goes on only if the server gave no ids, and so cannot send it again.
         """
         rest = self._parser.close()
-        return rest if self.mark is None else b""
+        return b"" if self._mark else rest
 
     def reconnect(self, epoch: int) -> None:
         """Take the next bytes from another connection, in this epoch of the session.
@@ -167,7 +175,7 @@ class ResumableStream:
         self._passes_unread = False
         if epoch != self.epoch:
             self.epoch = epoch
-            self.mark = None
+            self._set_mark("")
 
     def prime(self) -> bytes:
         """Give an event without data, so that a client can come back before the first one.
@@ -201,8 +209,16 @@ class ResumableStream:
     def forget_unlogged(self, position: int) -> None:
         """Forget the events up to a position: they are in the log."""
         self.logged = max(self.logged, position)
+        if position >= self.position:  # the usual case: the log keeps up
+            self._room.used -= self._unlogged_bytes
+            self._unlogged_bytes = 0
+            self.unlogged.clear()
+            return
+        size = 0
         while self.unlogged and self.unlogged[0].position <= position:
-            self._drop_oldest()
+            size += self.unlogged.popleft().event.size
+        self._unlogged_bytes -= size
+        self._room.used -= size
 
     def stop_keeping(self) -> None:
         """Keep no more events for the log."""
@@ -223,27 +239,39 @@ class ResumableStream:
         except InvalidMessage:
             return  # a priming event, or what no client takes for an answer either
 
-    def _take(self, frames: FrameBatch, index: int) -> bytes:
-        start, end, data_start, _ = frames.records[index]
+    def _take(self, frames: FrameBatch, index: int, record: Record) -> bytes:
+        start, end, data_start, _ = record
         buffer = frames.buffer
-        dispatches = data_start != NO_DATA
-        frame = cut_at_id(buffer, start, end) if dispatches or buffer.find(b"id", start, end) >= 0 else None
-        if frame is None or (not dispatches and frame.upstream_id is None):
-            raw = buffer[start:end]
-            # Within a stream, where a second connection begins, a byte order mark would be part of a field's name.
-            return b"" if raw == _BOM and self._is_resumed else raw
-        if frame.upstream_id:
-            mark = UpstreamMark(self.epoch, frame.upstream_id)
-            if self._seen.seen(str(mark)) and self._is_resumed:
+        if data_start == NO_DATA and buffer.find(b"id", start, end) < 0:
+            return self._pass(buffer[start:end])
+        pieces, upstream_id = self._cut(buffer, record)
+        if upstream_id:
+            mark = f"{self.epoch}:{upstream_id}"
+            if self._seen.seen(mark) and self._is_resumed:
                 self.repeats += 1
                 return b""
-            self.mark = mark
-        elif frame.upstream_id is not None:
-            self.mark = None
-        if dispatches and self._waiting:
+            self._mark = mark
+            self._carried = carry(mark)
+        elif upstream_id is not None:
+            self._set_mark("")
+        elif data_start == NO_DATA:
+            return self._pass(buffer[start:end])
+        if self._waiting and data_start != NO_DATA:
             self.note_answers(frames.data(index))
-        self._keep(Event(frame.without_id, str(self.mark) if frame.upstream_id else ""))
-        return frame.with_id(str(self.place))
+        self._keep(Event(join_without_id(pieces), self._mark if upstream_id else ""))
+        return self._id().join(pieces)
+
+    def _pass(self, raw: bytes) -> bytes:
+        # Within a stream, where a second connection begins, a byte order mark would be part of a field's name.
+        return b"" if raw == _BOM and self._is_resumed else raw
+
+    def _set_mark(self, mark: str) -> None:
+        self._mark = mark
+        self._carried = carry(mark) if mark else b""
+
+    def _id(self) -> bytes:
+        """Write `place` as the id of the latest event."""
+        return event_id(self.stream_id, self.position).encode() + self._carried
 
     def _keep(self, event: Event) -> None:
         self.position += 1
@@ -251,13 +279,17 @@ class ResumableStream:
             self.logged = self.position
             return
         self.unlogged.append(LoggedEvent(self.position, event))
-        self._unlogged_bytes += event.size
-        self._room.used += event.size
-        while self.unlogged and (self._unlogged_bytes > self._max_unlogged_bytes or self._room.used > self._room.limit):
-            self._drop_oldest()
-            self.left_out += 1
+        size, room = event.size, self._room
+        self._unlogged_bytes += size
+        room.used += size
+        if self._unlogged_bytes > self._max_unlogged_bytes or room.used > room.limit:
+            self._leave_out()
 
-    def _drop_oldest(self) -> None:
-        size = self.unlogged.popleft().event.size
-        self._unlogged_bytes -= size
-        self._room.used -= size
+    def _leave_out(self) -> None:
+        """Leave the oldest events out of the log until the others have room."""
+        room = self._room
+        while self.unlogged and (self._unlogged_bytes > self._max_unlogged_bytes or room.used > room.limit):
+            self.left_out += 1
+            size = self.unlogged.popleft().event.size
+            self._unlogged_bytes -= size
+            room.used -= size

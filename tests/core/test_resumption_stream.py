@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadowcat_core.resumption import EventPlace, ResumableStream, StreamPurpose, UnloggedRoom, UpstreamMark, frames
-from shadowcat_core.resumption.frames import cut_at_id
+from shadowcat_core.resumption.frames import FrameCutter, cut_at_id
 from shadowcat_core.sse import SseParser
 from tests.core.resumption_world import ids, payloads
 
@@ -116,6 +116,35 @@ def test_the_quick_cut_is_the_slow_one_made_quick(lines, ends):
     for frame in SseParser().feed(block):  # one, unless a line end makes more
         quick = frames._cut_usual(frame.raw, 0, len(frame.raw))
         assert quick in (None, frames._cut_by_lines(frame.raw, 0, len(frame.raw)))
+
+
+VALUES = [b"id: 1", b"id:  2", b"id: ", b"id:3", b"id: a\0", b"id: \xff", b"event: e", b"data: x", b"data:y", b"data"]
+LAYOUTS = st.lists(st.sampled_from(VALUES), max_size=4)
+LF = b"\n"
+IN_ORDER = [(0, LF), (1, LF), (2, LF)]
+ORDER = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([LF, b"\r\n", b"\r"])), max_size=8)
+
+
+@example([[b"id: 1", b"data: x"], [b"id: a\0", b"data: x"], [b"id: 1", b"data: x", b"id: 2"]], IN_ORDER)
+@example([[b"id: 1", b"data: x"], [b"id: 1\rid: 2", b"data: x"], [b"id: 1", b"data: x", b"data: "]], IN_ORDER)
+@example([[b"event: e", b"data: x"], [b"event: e", b"data: x", b"id: 2"], []], IN_ORDER[:2])
+@example([[b"event: e", b"data: x"], [b"event: e", b"data: x", b"id: 2", b"data: y"], []], IN_ORDER[:2])
+@given(st.lists(LAYOUTS, min_size=3, max_size=3), ORDER)
+def test_a_frame_is_cut_the_same_whatever_came_before_it(layouts, order):
+    batch = SseParser().feed(b"".join(eol.join(layouts[which]) + eol + eol for which, eol in order))
+    cut = FrameCutter().cut
+    for frame, record in zip(batch, batch.records, strict=True):
+        assert cut(batch.buffer, record) == cut_at_id(frame.raw, 0, len(frame.raw))
+
+
+@pytest.mark.parametrize(
+    "frame", [b"event: e\nid: 7\ndata: a\n\n", b"id: 7\r\nevent: e\r\ndata: a\r\n\r\n", b"event: e\ndata: a\n\n"]
+)
+def test_a_layout_that_returns_is_cut_without_looking_for_ids(frame, monkeypatch):
+    batch, cut = SseParser().feed(frame * 2), FrameCutter().cut
+    first = cut(batch.buffer, batch.records[0])
+    monkeypatch.setattr(frames, "cut_at_id", None)
+    assert cut(batch.buffer, batch.records[1]) == first
 
 
 EOLS = st.sampled_from([b"\n", b"\r\n"])
