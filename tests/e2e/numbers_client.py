@@ -6,7 +6,7 @@ So it can leave a stream in the middle, come back elsewhere, and be held to the 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Self
@@ -157,10 +157,18 @@ class LegacyClient:
     @asynccontextmanager
     async def back(self, heard: Heard) -> AsyncIterator[Stream]:
         """Come back to a call by the last event id, for as long as the block runs."""
-        headers = self.headers(**{"Accept": "text/event-stream", "Last-Event-ID": heard.event_ids[-1]})
-        async with self._http.stream("GET", f"{self.at.url}/mcp", headers=headers) as response:
+        async with self._back(heard) as response:
             assert response.status_code == 200, await response.aread()
             yield Stream(response, heard)
+
+    async def back_status(self, heard: Heard) -> int:
+        """Try to come back to a call; which status that has."""
+        async with self._back(heard) as response:
+            return response.status_code
+
+    def _back(self, heard: Heard) -> AbstractAsyncContextManager[httpx.Response]:
+        headers = self.headers(**{"Accept": "text/event-stream", "Last-Event-ID": heard.event_ids[-1]})
+        return self._http.stream("GET", f"{self.at.url}/mcp", headers=headers)
 
 
 def check_echoed(answer: httpx.Response, text: str) -> None:
