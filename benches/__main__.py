@@ -32,6 +32,7 @@ BENCHES = (
     "tap",
     "recorder",
     "sessions",
+    "resumption",
     "upstreams",
     "proxy",
 )
