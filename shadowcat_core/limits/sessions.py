@@ -104,3 +104,21 @@ STORE_WARNING_INTERVAL_S = Limit(
     unit="s",
     reason="Between two warnings that a store is away; the first comes at once.",
 )
+MAX_READ_TOKEN_BYTES = Limit(
+    16 * KiB,
+    unit="bytes",
+    reason="An access token of which it is read whom it names. Real ones have 1 to 5 KB; when a longer one is "
+    "refreshed, its client has to begin a new session.",
+)
+VOUCHING_TIMEOUT_S = Limit(
+    5,
+    unit="s",
+    reason="Asking a server whether a refreshed token is genuine: two pings. The client's request waits meanwhile; "
+    "later it is answered with 503 and may be sent again.",
+)
+MAX_FAILED_VOUCHINGS = Limit(
+    5,
+    unit="questions",
+    reason="Questions of one session within a minute that did not show a refreshed token to be genuine. Further tokens "
+    "are answered with 503 unasked, so that who writes tokens himself cannot have a server flooded.",
+)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from shadowcat_core.jsonrpc import Json, JsonRpcId, dump, envelope, error_response, parse
+from shadowcat_core.jsonrpc import ErrorCode, Json, JsonRpcId, dump, envelope, error_response, parse
 from shadowcat_core.mcp import PROTOCOL_VERSION_HEADER, SESSION_ID_HEADER
 from shadowcat_core.mcp.headers import HeaderLookup, is_event_stream
 from shadowcat_core.sessions.model import SessionMapping
@@ -29,21 +29,26 @@ _VERSION_HEADER_SINCE: Final = "2025-06-18"
 
 
 class Refusal(Enum):
-    """Why a request is not let through. Each has the HTTP status and the words of the official servers.
+    """Why a request is not let through.
 
-    A session of somebody else is as unknown as one that never was: an id cannot be probed.
+    UNKNOWN has the HTTP status and the words of the official servers. A session of somebody else is as unknown as one
+    that never was: an id cannot be probed. UNVOUCHED ends nothing: no server can be asked now whether a refreshed token
+    is genuine.
     """
 
-    UNKNOWN = (404, "Session not found")
+    UNKNOWN = (404, INVALID_REQUEST, "Session not found")
+    UNVOUCHED = (503, ErrorCode.UPSTREAM_UNREACHABLE, "No server can be asked now about this access token")
 
     @property
     def status(self) -> int:
         """The HTTP status. After 404 a client begins a new session."""
-        return self.value[0]
+        status: int = self.value[0]
+        return status
 
     def body(self, request_id: JsonRpcId | None = None) -> bytes:
         """The JSON-RPC error, for `application/json`; `request_id` is None where nothing was asked, as by GET."""
-        return error_response(request_id, INVALID_REQUEST, self.value[1])
+        _, code, message = self.value
+        return error_response(request_id, code, message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Source: MCP 2025-11-25, Basic / Transports / Session Management.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from shadowcat_core.errors import SessionNotRevived, StoreError
@@ -20,12 +20,14 @@ from shadowcat_core.limits import (
     REVIVAL_TIMEOUT_S,
     SESSION_IDLE_TTL_MS,
     SESSION_LIFETIME_MS,
+    VOUCHING_TIMEOUT_S,
 )
-from shadowcat_core.sessions.credentials import CredentialBinder
+from shadowcat_core.sessions.credentials import CredentialBinder, Likeness
 from shadowcat_core.sessions.lifecycle import Ask, Headers, Refusal, own_headers
 from shadowcat_core.sessions.lifecycle_revival import Begun, Reviver
 from shadowcat_core.sessions.model import ClockMs, Handshake, SessionMapping, SessionTimes, Upstream, begin_session
 from shadowcat_core.sessions.store import SessionStore, wall_clock_ms
+from shadowcat_core.sessions.vouching import Verdict, Vouching
 
 _NOT_FOUND: Final = 404
 
@@ -42,7 +44,7 @@ class SessionManager:
     """The life cycle of all sessions of the stateful era.
 
     Args:
-        ask: sends requests of our own: `initialize` to a new server, DELETE to an old one.
+        ask: sends requests of our own: `initialize` to a new server, DELETE to an old one, `ping` about a new token.
         on_unended: hears of each upstream session that could not be ended. Its server ends it when it is idle.
     """
 
@@ -57,6 +59,7 @@ class SessionManager:
         lifetime_ms: int = SESSION_LIFETIME_MS,
         revival_timeout_s: float = REVIVAL_TIMEOUT_S,
         ending_timeout_s: float = ENDING_TIMEOUT_S,
+        vouching_timeout_s: float = VOUCHING_TIMEOUT_S,
         on_unended: Callable[[Upstream, str], object] = lambda _upstream, _reason: None,
     ) -> None:
         self._store = store
@@ -68,6 +71,7 @@ class SessionManager:
         self._revival_timeout_s = revival_timeout_s
         self._ending_timeout_s = ending_timeout_s
         self._on_unended = on_unended
+        self._vouching = Vouching(ask, clock_ms=clock_ms, timeout_s=vouching_timeout_s)
         self._endings = asyncio.Semaphore(MAX_ENDINGS)
         self._revivals: dict[str, asyncio.Task[Revived | Refusal]] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -88,25 +92,26 @@ class SessionManager:
         return record.mapping
 
     async def use(
-        self,
-        session_id: str,
-        authorization: str | None,
-        headers: Headers = (),  # noqa: ARG002 -- a server that is asked about a refreshed token wants to see them
+        self, session_id: str, authorization: str | None, headers: Headers = (), *, voucher: str | None = None
     ) -> SessionMapping | Refusal:
         """Find the way of a request, or why it has none. One step of the store.
+
+        A refreshed token of the session's holder is shown to a server first, with `headers` as to `revive`, and then
+        bound. `voucher` is the name of that server; without it the session's own is asked.
 
         Raises:
             StoreUnavailable: nobody can say whether there is such a session; answer 503, which ends nothing.
         """
         mapping = await self._store.touch(session_id)
-        if mapping is None or not self._binder.matches(mapping.credential, authorization):
+        if mapping is None:
             return Refusal.UNKNOWN
-        return mapping
-
-    async def renew_credential(self, mapping: SessionMapping, authorization: str | None) -> bool:
-        """Bind a session to a refreshed token, once its server has accepted that one. False when it is not ours."""
-        credential = self._binder.bind(authorization)
-        return await self._store.rebind_credential(mapping.session_id, mapping.credential, credential)
+        match self._binder.compare(mapping.credential, authorization):
+            case Likeness.SAME:
+                return mapping
+            case Likeness.RENEWED if authorization is not None:
+                return await self._renew(mapping, authorization, headers, voucher or mapping.upstream.name)
+            case _:
+                return Refusal.UNKNOWN
 
     async def note(self, session_id: str, method: str | None, params: Json) -> bool:
         """Note what a server has agreed to, with a result, of `lifecycle.NOTED_METHODS`. False when nothing was noted.
@@ -176,11 +181,31 @@ class SessionManager:
         return len(expired)
 
     async def aclose(self) -> None:
-        """Give up revivals and wait for what is being ended, each at most its time."""
+        """Give up revivals and questions, and wait for what is being ended, each at most its time."""
+        await self._vouching.aclose()
         for task in self._revivals.values():
             task.cancel()
         await asyncio.gather(*self._revivals.values(), return_exceptions=True)
         await asyncio.gather(*self._background)
+
+    async def _renew(
+        self, mapping: SessionMapping, authorization: str, headers: Headers, voucher: str
+    ) -> SessionMapping | Refusal:
+        """Bind a session to a refreshed token, if a server says that it is genuine."""
+        match await self._vouching.ask(mapping, voucher, authorization, headers):
+            case Verdict.REFUSED:
+                return Refusal.UNKNOWN
+            case Verdict.UNSAID:
+                return Refusal.UNVOUCHED
+            case Verdict.GENUINE:
+                credential = self._binder.bind(authorization)
+        while not await self._store.rebind_credential(mapping.session_id, mapping.credential, credential):
+            # It has ended meanwhile, or another token of the same holder was quicker.
+            bound = await self._store.touch(mapping.session_id)
+            if bound is None or self._binder.compare(bound.credential, authorization) is Likeness.OTHER:
+                return Refusal.UNKNOWN
+            mapping = bound
+        return replace(mapping, credential=credential)
 
     async def _revive(self, mapping: SessionMapping, upstream: str, headers: Headers) -> Revived | Refusal:
         record = await self._store.get(mapping.session_id)
