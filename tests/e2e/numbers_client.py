@@ -25,7 +25,9 @@ class Heard:
 
     message_id: int
     messages: list[dict[str, Any]] = field(default_factory=list)
-    event_ids: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    """Of the messages."""
+    last_event_id: str | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -43,7 +45,7 @@ class Heard:
         assert answer is self.messages[-1]
         assert answer["id"] == self.message_id
         assert answer["result"]["content"] == [{"type": "text", "text": f"{total} numbers"}]
-        assert len(set(self.event_ids)) == len(self.event_ids)
+        assert len(self.ids) == len(set(self.ids)) == len(self.messages)
 
 
 class Stream:
@@ -64,7 +66,7 @@ class Stream:
     async def primed(self) -> None:
         """Read until there is an event id."""
         async with asyncio.timeout(WITHIN_S):
-            while not self.heard.event_ids:
+            while self.heard.last_event_id is None:
                 await self._more()
 
     async def answered(self) -> None:
@@ -88,10 +90,10 @@ class Stream:
         except StopAsyncIteration:
             raise AssertionError(f"the stream has ended after {self.heard.messages[-1:]}") from None
         for frame in self._parser.feed(chunk):
-            if frame.id is not None:
-                self.heard.event_ids.append(frame.id)
+            self.heard.last_event_id = frame.id or self.heard.last_event_id
             if frame.data:
                 self.heard.messages.append(json.loads(frame.data))
+                self.heard.ids += [frame.id] if frame.id else []
 
 
 class LegacyClient:
@@ -167,7 +169,8 @@ class LegacyClient:
             return response.status_code
 
     def _back(self, heard: Heard) -> AbstractAsyncContextManager[httpx.Response]:
-        headers = self.headers(**{"Accept": "text/event-stream", "Last-Event-ID": heard.event_ids[-1]})
+        assert heard.last_event_id is not None
+        headers = self.headers(**{"Accept": "text/event-stream", "Last-Event-ID": heard.last_event_id})
         return self._http.stream("GET", f"{self.at.url}/mcp", headers=headers)
 
 

@@ -44,12 +44,18 @@ class Program:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> Self:
+    def start(self) -> None:
         """Start it, and wait until it listens."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it; `wait` says when it listens."""
         log = self.folder / f"{self.name}-{self.port}-{len(self.lives)}.txt"
         self.lives.append(ChildProcess(self.name, self.argv, port=self.port, log=log, env=environment()))
+
+    def wait(self) -> None:
         self.lives[-1].wait_listening(settle_s=self.settle_s)
-        return self
 
     def kill(self) -> None:
         """End it as a crash does (SIGKILL), and return when it is gone."""
@@ -132,9 +138,12 @@ class Rig:
         return Program(name, argv, port, self._folder, settle_s=SETTLE_S)
 
     def __enter__(self) -> Self:
+        programs = (*self.servers, self.one, self.two)
         try:
-            for program in (*self.servers, self.one, self.two):
-                program.start()
+            for program in programs:
+                program.launch()
+            for program in programs:
+                program.wait()
         except BaseException:
             self.__exit__(None, None, None)
             raise
