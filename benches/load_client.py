@@ -1,16 +1,22 @@
 """The MCP client of the proxy's bench: blocking sockets, no parsing but what a figure needs."""
 
+import re
 import selectors
 import socket
 import time
 from typing import Self
 
-from benches.load_origin import LAST_CHUNK, PATIENCE_S, SENT, Stream, WireDiffersError
+from benches.load_origin import LAST_CHUNK, PATIENCE_S, SENT, STREAMED_CALL, Stream, WireDiffersError
 
 CALL = (
     b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":'
     b'{"name":"echo","arguments":{"message":"hello"},"_meta":{"progressToken":7}}}'
 )
+INITIALIZE = (
+    b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+    b'"clientInfo":{"name":"load","version":"1"}}}'
+)
+SESSION = re.compile(rb"(?i)mcp-session-id: ([!-~]+)")
 RECEIVE_BYTES = 1 << 20
 
 
@@ -33,23 +39,45 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, target: str) -> bytes:
+    def _request(self, target: str, body: bytes = CALL) -> bytes:
+        session = f"Mcp-Session-Id: {self._session}\r\n" if body is CALL else ""
         return (
             f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
             "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
-            f"Mcp-Session-Id: {self._session}\r\nMCP-Protocol-Version: 2025-11-25\r\n"
-            f"Content-Length: {len(CALL)}\r\n\r\n"
-        ).encode() + CALL
+            f"{session}MCP-Protocol-Version: 2025-11-25\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+
+    def begin(self) -> None:
+        """Begin a session as clients do, and go on in it.
+
+        Raises:
+            WireDiffersError: the answer names no session.
+        """
+        self.socket.sendall(self._request("/mcp", INITIALIZE))
+        received = b""
+        while not received.endswith(b"}}"):
+            received += self.more()
+        named = SESSION.search(received)
+        if named is None:
+            raise WireDiffersError(f"no session: {received[:200]!r}")
+        self._session = named[1].decode()
 
     def calls(self, count: int) -> list[float]:
         """Call a tool `count` times, one after the other. Returns the round trips in µs."""
-        request = self._request("/mcp")
+        return self._round_trips(self._request("/mcp"), b"}}", count)
+
+    def streamed_calls(self, count: int) -> list[float]:
+        """Do what `calls` does with a tool whose results come as event streams."""
+        return self._round_trips(self._request(STREAMED_CALL), LAST_CHUNK, count)
+
+    def _round_trips(self, request: bytes, end: bytes, count: int) -> list[float]:
         found = []
         for _ in range(count):
             started = time.perf_counter_ns()
             self.socket.sendall(request)
             received = self.socket.recv(RECEIVE_BYTES)
-            while not received.endswith(b"}}") or b"\r\n\r\n" not in received:
+            while not received.endswith(end) or b"\r\n\r\n" not in received:
                 received += self.more()
             found.append((time.perf_counter_ns() - started) / 1000)
         return found

@@ -4,8 +4,9 @@
 
 What a request wants is in its URI: `/mcp` is answered with a small JSON-RPC result, and
 `/mcp?events=2000&together=1&per_s=1000&party=1` with a stream of 2,000 events, one in each HTTP chunk, 1,000 a second
-(`per_s=0`: as fast as the socket takes them), in a party of one. A thread for each connection, blocking sockets,
-buffers made beforehand: the origin must never be what is measured.
+(`per_s=0`: as fast as the socket takes them), in a party of one. `/mcp?answer=stream` is answered with the result as
+the only event of a stream, as servers on the SDKs do; `initialize` begins a session, always the same. A thread for each
+connection, blocking sockets, buffers made beforehand: the origin must never be what is measured.
 """
 
 import re
@@ -38,6 +39,18 @@ STREAM_HEAD = (
 )
 RESULT = b'{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"Echo: hello"}],"isError":false}}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(RESULT), RESULT)
+STREAMED_CALL = "/mcp?answer=stream"
+STREAMED_EVENT = b"event: message\nid: 6f9619ff-8b86-d011-b42d-00c04fc964ff_1\ndata: %b\n\n" % RESULT
+STREAMED_ANSWER = b"%b%x\r\n%b\r\n%b" % (STREAM_HEAD, len(STREAMED_EVENT), STREAMED_EVENT, LAST_CHUNK)
+INITIALIZE = b'"method":"initialize"'
+BEGUN = (
+    b'{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},'
+    b'"serverInfo":{"name":"load","version":"1"}}}'
+)
+SESSION = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: 5c0f7ce1a9f0454a8d9b6fa8c7a4d2e3\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(BEGUN), BEGUN)
+)
 
 
 class WireDiffersError(Exception):
@@ -157,10 +170,12 @@ def serve(connection: socket.socket) -> None:
             body_bytes = int(length[1]) if length else 0
             while len(received) < body_bytes:
                 received += connection.recv(65_536)
-            received = received[body_bytes:]
-            stream = Stream.asked_by(head.split(b" ", 2)[1].decode())
+            body, received = received[:body_bytes], received[body_bytes:]
+            target = head.split(b" ", 2)[1].decode()
+            stream = Stream.asked_by(target)
             if stream is None:
-                connection.sendall(ANSWER)
+                streamed = STREAMED_ANSWER if target == STREAMED_CALL else ANSWER
+                connection.sendall(SESSION if INITIALIZE in body else streamed)
                 continue
             connection.sendall(STREAM_HEAD)
             (drip if stream.per_s else flood)(connection, stream)
