@@ -78,7 +78,9 @@ from shadowcat_core.limits.tapes import (
     TAPE_RUN_BYTES,
 )
 from shadowcat_core.limits.upstreams import (
+    MAX_ASKED_AT_ONCE,
     MAX_HINTED_TOOLS,
+    MAX_OWN_ANSWER_BYTES,
     MAX_RETRY_ATTEMPTS,
     MAX_RING_WEIGHT,
     MAX_ROUTES,
@@ -120,6 +122,7 @@ __all__ = [
     "FOLLOW_SILENCE_MS",
     "MAX_ACCEPTED_BODY_BYTES",
     "MAX_ACCEPTED_EXCHANGES",
+    "MAX_ASKED_AT_ONCE",
     "MAX_BEHIND_BYTES",
     "MAX_CARRIED_ID_BYTES",
     "MAX_DECODED_CHUNK_BYTES",
@@ -146,6 +149,7 @@ __all__ = [
     "MAX_OPEN_CALLS",
     "MAX_OPEN_CALL_BYTES",
     "MAX_OVERSIZE_EVENT_BYTES",
+    "MAX_OWN_ANSWER_BYTES",
     "MAX_OWN_REQUESTS",
     "MAX_OWN_REQUESTS_AT_ONCE",
     "MAX_PINNED_TOOLS",

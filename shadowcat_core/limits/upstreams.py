@@ -1,6 +1,6 @@
 """Limits of upstreams and the routes to them."""
 
-from shadowcat_core.limits.limit import Limit
+from shadowcat_core.limits.limit import Limit, MiB
 
 MAX_ROUTES = Limit(
     1_000,
@@ -31,4 +31,16 @@ MAX_HINTED_TOOLS = Limit(
     unit="tools",
     reason="Tools of one route of which it is remembered whether a call may be repeated: as many as may be pinned. The "
     "oldest is forgotten first; a call of it is then not repeated.",
+)
+MAX_ASKED_AT_ONCE = Limit(
+    64,
+    unit="requests",
+    reason="Requests of our own that wait for servers' answers at a time, such as those that begin a session anew, and "
+    "as many probes beside them. Each has a connection; further ones wait for their turn.",
+)
+MAX_OWN_ANSWER_BYTES = Limit(
+    1 * MiB,
+    unit="bytes",
+    reason="A server's answer to a request of our own, without its content coding. It is there whole; real ones are "
+    "handshakes of 1 to 10 KB. A longer one is hung up on, and counts as none.",
 )
