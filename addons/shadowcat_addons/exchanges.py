@@ -25,6 +25,7 @@ from shadowcat_core.mcp import (
     is_event_stream,
     leads_elsewhere,
 )
+from shadowcat_core.stream import StreamTap
 from shadowcat_core.streaming import Judges, make_tap, must_stream
 from shadowcat_core.transcript import printable, shortened
 
@@ -55,6 +56,13 @@ class Gate(Protocol):
         ...
 
 
+class FlowRelay(Protocol):
+    """Decides which server a request goes to, MCP or not. What it gives is awaited, when it gives anything."""
+
+    def asking(self, exchange: Exchange | None, flow: http.HTTPFlow) -> Awaitable[None] | None: ...
+    def over(self, flow: http.HTTPFlow) -> None: ...
+
+
 class FlowJudge(Protocol):
     """Decides about messages. What it gives is awaited before the flow goes on, when it gives anything."""
 
@@ -72,6 +80,7 @@ class Exchanges:
         watchers: Sequence[FlowWatcher],
         judge: FlowJudge,
         gates: Sequence[Gate],
+        relay: FlowRelay,
         is_own: Callable[[http.HTTPFlow], bool],
     ) -> None:
         """Follow exchanges. `is_own` tells the requests that we make ourselves, which nobody has to judge."""
@@ -79,6 +88,7 @@ class Exchanges:
         self._watchers = watchers
         self._judge = judge
         self._gates = gates
+        self._relay = relay
         self._is_own = is_own
         self._recogniser = Recogniser()
         self._flows: dict[str, http.HTTPFlow] = {}
@@ -105,24 +115,26 @@ class Exchanges:
         if not flow.live or self._registry.get(flow.id) is not None:
             return None
         recognition, head, body = self._recognise(flow)
+        is_own = self._is_own(flow)
         if recognition.is_mcp:
             exchange = self._open(flow, recognition, head, body or b"")
-            waiting = None if self._is_own(flow) else self._judge.judge_request(exchange, flow, body)
-            if waiting is not None:
-                return self._ask_after(waiting, exchange, flow)
-            self._ask(exchange, flow)
-        elif isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
+            waiting = None if is_own else self._judge.judge_request(exchange, flow, body)
+            return self._ask(exchange, flow) if waiting is None else self._ask_after(waiting, exchange, flow)
+        if isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
             flow.comment = flow.request.path  # mitmweb shows the comment in place of the path there (`McpDefaults`)
-        return None
+        return None if is_own else self._relay.asking(None, flow)
 
     async def _ask_after(self, waiting: Awaitable[None], exchange: Exchange, flow: http.HTTPFlow) -> None:
         await waiting
-        self._ask(exchange, flow)
+        waiting_more = self._ask(exchange, flow)
+        if waiting_more is not None:
+            await waiting_more
 
-    def _ask(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+    def _ask(self, exchange: Exchange, flow: http.HTTPFlow) -> Awaitable[None] | None:
         for gate in self._gates:
             if flow.response is None:
                 gate.asking(exchange, flow)
+        return None if flow.response is not None or self._is_own(flow) else self._relay.asking(exchange, flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         response = flow.response
@@ -146,6 +158,16 @@ class Exchanges:
             self._stream(exchange, flow, response, head)
         else:
             response.stream = False
+
+    def stream_again(self, flow: http.HTTPFlow) -> StreamTap | None:
+        """Make another tap for an event stream that goes on from another connection; None when it has none."""
+        exchange, response = self._registry.get(flow.id), flow.response
+        if exchange is None or exchange.tap is None or response is None:
+            return None
+        self._registry.metrics.merge(exchange.tap.metrics)
+        exchange.tap.release()
+        self._stream(exchange, flow, response, HeaderFields(response.headers.fields))
+        return exchange.tap
 
     def _stream(self, exchange: Exchange, flow: http.HTTPFlow, response: http.Response, head: HeaderFields) -> None:
         judges = None if self._is_own(flow) else self._judge.judges(exchange, flow)
@@ -240,6 +262,7 @@ class Exchanges:
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._registry.get(flow.id)
         if exchange is None:
+            self._relay.over(flow)
             return
         if flow.error is not None:
             exchange.broke_off = how_it_broke_off(flow.error.msg)
@@ -247,6 +270,7 @@ class Exchanges:
             exchange.broke_off = "client_closed"
         for watcher in self._watchers:
             watcher.ended(exchange, flow)
+        self._relay.over(flow)
         del self._flows[flow.id]
         self._registry.close(flow.id)
 

@@ -3,10 +3,11 @@
 import difflib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.optmanager import OptManager
 
@@ -21,6 +22,8 @@ from shadowcat_addons.interception import Interception
 from shadowcat_addons.live import Live
 from shadowcat_addons.mcp_defaults import McpDefaults
 from shadowcat_addons.own_requests import OwnRequests, is_own
+from shadowcat_addons.probes import Probes
+from shadowcat_addons.relays import Relays
 from shadowcat_addons.rules import Rules
 from shadowcat_addons.tape import Tape
 from shadowcat_addons.upstream_errors import UpstreamErrors
@@ -28,6 +31,10 @@ from shadowcat_addons.views import Views
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.interceptors import VerdictRecord
 from shadowcat_core.waiting import Waiting
+
+if TYPE_CHECKING:
+    from shadowcat_addons.ways import Ways
+    from shadowcat_core.relay import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +64,11 @@ class Shadowcat:
         self.addon_hooks = AddonHooks(pipeline)
         self.guards = Guards(pipeline)
         self.faults = Faults(pipeline, self._faulted)
+        self.relays = Relays(self.registry, self.own_requests, Probes(self.own_requests.ask), self._lead)
         # The tape first: what happens is recorded before anybody acts on it. The hold gives a body back before it is
         # shown for the last time.
         watchers: list[FlowWatcher] = [self.tape]
-        self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], is_own)
+        self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], self.relays, is_own)
         self.own_requests.on_given_up = self.exchanges.error
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
         self.rules = Rules(pipeline, hold=self.hold.hold)
@@ -69,25 +77,22 @@ class Shadowcat:
         # better told before that.
         self._optional = (
             self.tape, self.live, self.console, self.interception, self.guards, self.rules, self.faults, self.hold,
-            self.defaults,
+            self.relays, self.defaults,
         )  # fmt: skip
         self._is_running = False
         self._said: set[str] = set()
-        self._restore: Callable[[], None] = lambda: None
+        self._seam: http_stream.Seam | None = None
         self.request = self.exchanges.request
         self.responseheaders = self.exchanges.responseheaders
         self.response = self.exchanges.response
         self.error = self.exchanges.error
-        self.client_disconnected = self.exchanges.client_disconnected
         self.shadowcat_wait = wait
 
     def load(self, loader: Loader) -> None:
         for room in (*self._optional, self.exchanges, Views()):
             room.load(loader)
         try:
-            self._restore = http_stream.install(
-                self.upstream_errors.answer, self.interception.cancel, self.interception.holds_whole
-            )
+            self._seam = http_stream.Seam(self.upstream_errors.answer, self.interception.cancel, self._holds_whole)
         except http_stream.UnexpectedInternalsError as exc:
             logger.warning(
                 "shadowcat: this mitmproxy is not as expected (%s): what interceptors hold of a stream is dropped, an "
@@ -120,6 +125,35 @@ class Shadowcat:
         self.addon_hooks.look()
         self.defaults.requestheaders(flow)
 
+    def client_disconnected(self, client: connection.Client) -> Awaitable[None] | None:
+        waiting = self.relays.disconnected(client)
+        if waiting is not None:
+            return self._disconnect_after(waiting, client)
+        self.exchanges.client_disconnected(client)
+        return None
+
+    async def _disconnect_after(self, waiting: Awaitable[object], client: connection.Client) -> None:
+        await waiting
+        self.exchanges.client_disconnected(client)
+
+    def _holds_whole(self, flow: http.HTTPFlow) -> bool:
+        return self.interception.holds_whole(flow) or self.relays.is_routed(flow)
+
+    def _lead(self, relay: "Relay") -> "Ways":
+        from shadowcat_addons.ways import Ways  # here, as what it needs takes a while to import
+
+        ways = Ways(
+            relay,
+            self.registry,
+            find=self._find,
+            stream_again=self.exchanges.stream_again,
+            on_note=lambda exchange, text: self._faulted(exchange, "shadowcat", text),
+        )
+        if self._seam is None:
+            raise exceptions.OptionsError("shadowcat_upstreams: this mitmproxy's internals are not as expected")
+        self._seam.lead(ways)
+        return ways
+
     def _find(self, flow_id: str) -> tuple[Exchange, http.HTTPFlow] | None:
         return self.exchanges.find(flow_id)
 
@@ -134,10 +168,12 @@ class Shadowcat:
     def done(self) -> None:
         # Who holds messages first, the tape after all that it might still be told of.
         rooms = (
-            self.hold, self.faults, self.rules, self.guards, self.addon_hooks, self.interception, self.own_requests,
+            self.hold, self.faults, self.rules, self.guards, self.addon_hooks, self.interception, self.relays,
+            self.own_requests,
             self.live, self.console, self.tape, self.defaults,
         )  # fmt: skip
-        for undo in (*(room.done for room in rooms), self._restore):
+        restore = [] if self._seam is None else [self._seam.restore]
+        for undo in (*(room.done for room in rooms), *restore):
             try:
                 undo()
             except Exception as exc:  # noqa: BLE001 - each room is left, whatever happens in another

@@ -52,3 +52,26 @@ FOLLOW_SILENCE_MS = Limit(
     unit="ms",
     reason="A stream that another proxy reads counts as left alone after this silence: two beats and some.",
 )
+MAX_REFUSAL_BYTES = Limit(
+    64 * KiB,
+    unit="bytes",
+    reason="Of a server's answer that refuses a request, to see why, and to have it whole before the request goes "
+    "again. A longer one is judged by so much.",
+)
+MAX_READ_ON_STREAMS = Limit(
+    1_000,
+    unit="streams",
+    reason="Streams that are read on when their clients have left, so that those find the answers when they come back. "
+    "Each keeps a connection; beyond it a server is hung up on as its client was.",
+)
+READ_ON_S = Limit(
+    300,
+    unit="s",
+    reason="How long such a stream is read without its client: as long as its events could be come back for.",
+)
+MAX_RETRY_PAUSE_MS = Limit(
+    30_000,
+    unit="ms",
+    reason="How long a server's `retry` lets a broken stream wait before it is asked for again; a longer one counts as "
+    "this. The client's connection is silent meanwhile.",
+)

@@ -162,6 +162,7 @@ class Retry(Model):
     """What may be sent again: `methods` and `tools` are safe by the writer's word, hints by the server's."""
 
     attempts: Annotated[int, Field(ge=1, le=int(MAX_RETRY_ATTEMPTS))] = 3
+    patience_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 10.0
     methods: list[str] = Field(default_factory=list)
     tools: list[str] = Field(default_factory=list)
     trust_hints: bool = True
@@ -198,6 +199,7 @@ class SessionsConfig(Model):
     idle_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = int(SESSION_IDLE_TTL_MS) / 1000
     lifetime_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = int(SESSION_LIFETIME_MS) / 1000
     on_outage: Literal["open", "closed"] = "open"
+    key_file: str | None = None
 
     @model_validator(mode="after")
     def _order(self) -> Self:

@@ -176,6 +176,12 @@ class Pool:
         if member is not None and member.sessions:
             self._count(member, member.sessions - 1)
 
+    def sessions_are(self, name: str, sessions: int) -> None:
+        """Correct the count of an upstream's sessions: other proxies begin and end some too."""
+        member = self._members.get(name)
+        if member is not None and member.sessions != sessions:
+            self._count(member, sessions)
+
     def _count(self, member: Member, sessions: int) -> None:
         member.sessions = sessions
         if member.is_removed and not sessions:

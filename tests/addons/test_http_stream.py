@@ -21,22 +21,34 @@ def test_the_seam_was_proved_on_this_mitmproxy():
 
 def test_the_seam_goes_in_and_out():
     original = http_layer.HttpStream
-    restore = http_stream.install(nothing, nothing, nothing)
+    seam = http_stream.Seam(nothing, nothing, nothing)
     assert http_layer.HttpStream is not original
     assert issubclass(http_layer.HttpStream, original)
-    restore()
+    seam.restore()
+    assert http_layer.HttpStream is original
+
+
+def test_flows_are_led_from_when_somebody_leads_them():
+    original = http_layer.HttpStream
+    seam = http_stream.Seam(nothing, nothing, nothing)
+    before = http_layer.HttpStream
+    seam.lead(leader := object())
+    assert http_layer.HttpStream is not before
+    assert http_layer.HttpStream.relay is leader
+    seam.restore()
     assert http_layer.HttpStream is original
 
 
 def test_a_seam_laid_over_ours_is_not_torn_out(monkeypatch):
     monkeypatch.setattr(http_layer, "HttpStream", http_layer.HttpStream)
-    restore = http_stream.install(nothing, nothing, nothing)
+    seam = http_stream.Seam(nothing, nothing, nothing)
 
     class Others(http_layer.HttpStream):
         pass
 
     http_layer.HttpStream = Others
-    restore()
+    seam.lead(object())
+    seam.restore()
     assert http_layer.HttpStream is Others
 
 
@@ -57,7 +69,7 @@ def test_internals_of_another_shape_are_left_alone_and_said(monkeypatch, caplog,
     original = http_layer.HttpStream
     change(monkeypatch)
     with pytest.raises(http_stream.UnexpectedInternalsError):
-        http_stream.install(nothing, nothing, nothing)
+        http_stream.Seam(nothing, nothing, nothing)
     with taddons.context(suite := Shadowcat()):
         assert http_layer.HttpStream is original
         assert "this mitmproxy is not as expected" in caplog.text

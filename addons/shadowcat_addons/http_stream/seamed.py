@@ -1,22 +1,6 @@
-"""The one seam into mitmproxy's internals: what its addon hooks cannot do for a stream.
-
-mitmproxy hands each piece of a streamed body to a synchronous callable and sends what that returns. Rebinding the
-class of its HTTP streams, and nothing else, adds:
-
-- a watched chunk is sent first and looked at afterwards, so watching adds nothing before the send;
-- a stream waits for an interceptor while all others go on: its later events queue in their order, the end included,
-  and reading from the server pauses when too much has queued;
-- a client that leaves ends the wait;
-- what we have to say ourselves on a running stream is sent between two of its frames;
-- an upstream that cannot be reached is answered by us (a JSON-RPC error) instead of with mitmproxy's HTML page.
-
-Behaviour is mitmproxy's own for every response whose stream is not ours, and for every error that `answer` leaves
-alone. Proved on the versions in `PROVED_VERSIONS`; on internals of another shape `install` refuses and the suite
-runs without the seam.
-"""
+"""A stream of mitmproxy's that waits, throttles, cuts, and says things of our own, where its response is ours."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -41,13 +25,10 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.utils import human
 
-from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.limits import CHUNK_OVERHEAD_BYTES, MAX_EVENT_BYTES, MAX_QUEUED_STREAM_BYTES
 from shadowcat_core.outlet import Cut, Send, Stall, Step, Wait
 from shadowcat_core.stream import Passed, StreamTap
 from shadowcat_core.waiting import Waiting
-
-PROVED_VERSIONS = ("12.2.3",)
 
 type Answer = Callable[[http.HTTPFlow, str], http.Response | None]
 """Gives the response for an exchange whose upstream failed before answering (flow, error text); None leaves it."""
@@ -59,10 +40,6 @@ type HoldsWhole = Callable[[http.HTTPFlow], bool]
 """Says of a request whose head is here that its body must not stream, as somebody decides about it."""
 
 
-class UnexpectedInternalsError(ShadowcatError):
-    """mitmproxy's HTTP layer is not of the shape that the seam was proved on."""
-
-
 @dataclass
 class ShadowcatWaitHook(commands.StartHook):
     """Lets mitmproxy wait, with this stream alone; the suite's handler `shadowcat_wait` awaits what is in it."""
@@ -70,52 +47,9 @@ class ShadowcatWaitHook(commands.StartHook):
     waiting: Waiting
 
 
-def install(answer: Answer, left: Left, holds_whole: HoldsWhole) -> Callable[[], None]:
-    """Rebind mitmproxy's stream class and give a function that restores it, and cuts the streams that wait.
+class SeamedHttpStream(HttpStream):
+    """What the seam adds to a stream whose flow goes to one server, as the client asked."""
 
-    Raises:
-        UnexpectedInternalsError: a name or a parameter that the seam relies on is not there. Nothing was changed.
-    """
-    _check_shape()
-    original, holds_whole_of = http_layer.HttpStream, holds_whole
-
-    class SeamedHttpStream(_SeamedHttpStream):
-        answer_for = staticmethod(answer)
-        client_left = staticmethod(left)
-        holds_whole = staticmethod(holds_whole_of)
-        waits: ClassVar[WeakSet[Waiting]] = WeakSet()
-
-    http_layer.HttpStream = SeamedHttpStream  # type: ignore[misc]
-
-    def restore() -> None:
-        if http_layer.HttpStream is SeamedHttpStream:
-            http_layer.HttpStream = original  # type: ignore[misc]
-        for waiting in list(SeamedHttpStream.waits):
-            waiting.break_off()
-
-    return restore
-
-
-def _check_shape() -> None:
-    expected = {
-        "_handle_event": ["self", "event"],
-        "handle_event": ["self", "event"],
-        "start_response_stream": ["self"],
-        "state_stream_response_body": ["self", "event"],
-        "handle_protocol_error": ["self", "event"],
-        "check_invalid": ["self", "request"],
-        "check_body_size": ["self", "request"],
-    }
-    for name, parameters in expected.items():
-        method = getattr(HttpStream, name, None)
-        # mitmproxy wraps its state methods in a check of the event's type.
-        if method is None or list(inspect.signature(inspect.unwrap(method)).parameters) != parameters:
-            raise UnexpectedInternalsError(f"HttpStream.{name} is not as expected")
-    if "HttpStream" not in http_layer.HttpLayer.make_stream.__code__.co_names:
-        raise UnexpectedInternalsError("HttpLayer.make_stream does not look HttpStream up by name")
-
-
-class _SeamedHttpStream(HttpStream):
     answer_for: Answer
     client_left: Left
     holds_whole: HoldsWhole
@@ -154,20 +88,22 @@ class _SeamedHttpStream(HttpStream):
             yield from super().state_stream_response_body(event)
         elif isinstance(event, ResponseData):
             if tap.passes_first():
-                yield from self._send_data(event.data)
+                yield from self._deliver(tap, event.data)  # it has no outlet, which might cut it
                 tap.watch(event.data)
             elif not (yield from self._pass_on(tap, [tap.take(event.data)])):
                 return
             if tap.has_posted:
                 yield from self._pass_on(tap, tap.flush())
         elif isinstance(event, ResponseEndOfMessage):
-            if not (yield from self._pass_on(tap, tap.end())):
-                return
-            if tap.outlet is not None and not (yield from self._go(tap.outlet.end())):
-                return
-            yield from super().state_stream_response_body(event)
+            if (yield from self._pass_on(tap, tap.end())):
+                yield from self._finish(tap)
         else:
             yield from super().state_stream_response_body(event)
+
+    def _finish(self, tap: StreamTap | None) -> layer.CommandGenerator[None]:
+        """End the response in good order, behind all that its outlet kept."""
+        if tap is None or tap.outlet is None or (yield from self._go(tap.outlet.end())):
+            yield from super().state_stream_response_body(ResponseEndOfMessage(self.stream_id))
 
     def _tap(self) -> StreamTap | None:
         tap = None if self.flow.response is None else self.flow.response.stream

@@ -1,0 +1,306 @@
+"""A stream of mitmproxy's whose request may go to one upstream after the other.
+
+Each attempt after the first has a stream id of its own towards the server, which no client uses. So what still comes
+of an attempt that was given up is known, and dropped. Where a request goes is said by a `Passage` of the core; here it
+meets mitmproxy's connections.
+"""
+
+import asyncio
+import itertools
+import logging
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol, cast
+
+from mitmproxy import flow, http
+from mitmproxy.connection import Server
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    GetHttpConnection,
+    HttpErrorHook,
+    HttpEvent,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+
+from shadowcat_addons.http_stream.seamed import SeamedHttpStream
+from shadowcat_core.relay import Leg, Passage, Reply, Tail
+from shadowcat_core.resumption import WayBack
+from shadowcat_core.stream import StreamTap
+from shadowcat_core.upstreams import FailureKind
+from shadowcat_core.waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPT_IDS = itertools.count(-1, -1)
+_NOT_RESUMED = ("content-length", "content-type", "content-encoding", "transfer-encoding", "mcp-method", "mcp-name")
+
+
+class FlowRelay(Protocol):
+    """Who knows the ways of flows."""
+
+    def passage(self, its_flow: http.HTTPFlow) -> Passage | None:
+        """The way of a flow; None when it goes to where its client asked."""
+        ...
+
+    def way_back(self, its_flow: http.HTTPFlow) -> WayBack | None:
+        """The way back into a stream that its client is to be led first, once."""
+        ...
+
+    def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> None:
+        """Change the request for an attempt."""
+        ...
+
+    def answered(self, its_flow: http.HTTPFlow, reply: Reply, reason: str) -> http.Response:
+        """Make the response for a reply, which is given in the place of a server's."""
+        ...
+
+    def stream_again(self, its_flow: http.HTTPFlow) -> StreamTap | None:
+        """Make another tap for a stream that goes on from another connection."""
+        ...
+
+    def read_on(self, its_flow: http.HTTPFlow) -> None:
+        """The client has left, and the connection must stay until `read_enough`."""
+        ...
+
+    def read_enough(self, its_flow: http.HTTPFlow) -> None:
+        """The connection need not stay any more."""
+        ...
+
+
+class AttemptingHttpStream(SeamedHttpStream):
+    """What the seam adds to a request whose flow has a passage."""
+
+    relay: FlowRelay
+    _attempt: int | None = None
+    _patience: asyncio.TimerHandle | None = None
+    _is_overdue = False
+    _is_read_on = False
+
+    # --- Which events are of the attempt that counts ------------------------------------------------------------------
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        attempt = self._attempt
+        if attempt is not None and isinstance(event, HttpEvent) and _is_of_server(event):
+            if event.stream_id != attempt:
+                return
+            event.stream_id = self.stream_id
+        steps = super()._handle_event(event)
+        if attempt is None:
+            yield from steps
+        else:
+            yield from self._under_attempt(steps)
+
+    def _under_attempt(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        """Let what goes to the server go under the attempt's id, and forget that id with the stream."""
+        reply = None
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+            if isinstance(command, SendHttp) and not _is_of_server(command.event):
+                if command.event.stream_id == self.stream_id and self._attempt is not None:
+                    command.event.stream_id = self._attempt
+            elif isinstance(command, http_layer.DropStream):
+                self._forget_attempt()
+            reply = yield command
+
+    def _new_attempt(self) -> int:
+        self._forget_attempt()
+        self._attempt = next(_ATTEMPT_IDS)
+        self._http_layer().streams[self._attempt] = self
+        return self._attempt
+
+    def _forget_attempt(self) -> None:
+        if self._attempt is not None:
+            self._http_layer().streams.pop(self._attempt, None)
+
+    def _http_layer(self) -> http_layer.HttpLayer:
+        return cast(http_layer.HttpLayer, self.context.layers[self.context.layers.index(self) - 1])
+
+    # --- The request --------------------------------------------------------------------------------------------------
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        passage = self.relay.passage(self.flow)
+        if passage is None:
+            return (yield from super().make_server_connection())
+        way = self.relay.way_back(self.flow)
+        if way is not None:
+            yield from self.lead_back(passage, way)
+            return False
+        is_connected = yield from self._connect(passage)
+        if is_connected:
+            self._begin_patience(passage)
+        return is_connected
+
+    @abstractmethod
+    def lead_back(self, passage: Passage, way: WayBack) -> layer.CommandGenerator[None]:
+        """Send the client what it misses, and go on with the stream behind that."""
+
+    @abstractmethod
+    def end_stream(self, tail: Tail | None) -> layer.CommandGenerator[None]:
+        """End the client's stream; None when nobody is left to send to."""
+
+    def _connect(self, passage: Passage) -> layer.CommandGenerator[bool]:
+        """Connect to the upstream that the request is made out for, or to the next that will do."""
+        while True:
+            connection, error = yield from self._get_connection(passage)
+            if connection is not None:
+                self.context.server = self.flow.server_conn = connection
+                return True
+            step = yield from self._await(partial(passage.failed, FailureKind.CONNECT, error, sent=False))
+            if isinstance(step, Leg):
+                self.relay.apply(self.flow, step)
+            else:
+                yield from self._reply_or_abandon(step, error)
+                return False
+
+    def _get_connection(self, passage: Passage) -> layer.CommandGenerator[tuple[Server | None, str]]:
+        request = self.flow.request
+        address = (request.host, request.port)
+        # mitmproxy keeps a connection that failed, and gives its error to whoever asks for that address again.
+        for known in self._http_layer().connections:
+            if isinstance(known, Server) and not known.connected:
+                known.error = None
+        connect_s = passage.pool.route.timeouts.connect_s
+        alarm = asyncio.get_running_loop().call_later(connect_s, self._give_up_connecting, address)
+        connection, error = yield GetHttpConnection(
+            address,
+            request.scheme == "https",
+            self.flow.server_conn.via,
+            self.flow.server_conn.transport_protocol,
+        )
+        alarm.cancel()
+        return (None, error) if error else (connection, "")
+
+    def _give_up_connecting(self, address: tuple[str, int]) -> None:
+        handler = self._connection_handler()
+        for connection, io in () if handler is None else list(handler.transports.items()):
+            if connection.address == address and io.writer is None and io.handler is not None:
+                io.handler.cancel("no connection in time")
+
+    def _begin_patience(self, passage: Passage) -> None:
+        """Wait for the head of the answer no longer than the route says."""
+        first_byte_s = passage.pool.route.timeouts.first_byte_s
+        self._end_patience()
+        if first_byte_s is not None:
+            self._patience = asyncio.get_running_loop().call_later(first_byte_s, self._lose_patience)
+
+    def _end_patience(self) -> None:
+        self._is_overdue = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._is_overdue = True
+        self._nudge()
+
+    def _send_again(self, passage: Passage, leg: Leg) -> layer.CommandGenerator[None]:
+        """Send the request another time: where `leg` says, or where that leads."""
+        if not (yield from self._connect_for(passage, leg)):
+            return
+        attempt = self._new_attempt()
+        request = _resuming(self.flow.request) if leg.resumes else self.flow.request
+        content = request.raw_content
+        server = self.context.server
+        yield SendHttp(RequestHeaders(attempt, request, not content), server)
+        if content:
+            yield SendHttp(http_layer.RequestData(attempt, content), server)
+        yield SendHttp(RequestEndOfMessage(attempt), server)
+        self.server_state = self.state_wait_for_response_headers
+        self._begin_patience(passage)
+
+    def _connect_for(self, passage: Passage, leg: Leg) -> layer.CommandGenerator[bool]:
+        self.relay.apply(self.flow, leg)
+        if not leg.resumes:
+            return (yield from self._connect(passage))
+        while True:
+            connection, error = yield from self._get_connection(passage)
+            if connection is not None:
+                self.context.server = self.flow.server_conn = connection
+                return True
+            step = yield from self._await(partial(passage.reconnection_failed, FailureKind.CONNECT, error))
+            if not isinstance(step, Leg):
+                yield from self.end_stream(step)
+                return False
+            self.relay.apply(self.flow, step)
+
+    def _give_up_attempt(self) -> layer.CommandGenerator[None]:
+        """Let the server know that nobody waits for its answer, and listen to it no more."""
+        stream_id = self.stream_id if self._attempt is None else self._attempt
+        server = self.context.server
+        self._new_attempt()
+        if server in self._http_layer().connections:
+            yield SendHttp(RequestProtocolError(stream_id, "given up", ErrorCode.CANCEL), server)
+
+    # --- Ends ---------------------------------------------------------------------------------------------------------
+
+    def _reply_or_abandon(self, reply: object, reason: str) -> layer.CommandGenerator[None]:
+        """Answer in the place of a server; without a reply there is nobody to answer."""
+        if not isinstance(reply, Reply):
+            yield from self._abandon()
+            return
+        self.flow.response = response = self.relay.answered(self.flow, reply, reason)
+        self.flow.error = flow.Error(reason)
+        yield HttpErrorHook(self.flow)
+        yield from self._send(response)
+        yield from self._be_over()
+
+    def _abandon(self) -> layer.CommandGenerator[None]:
+        """The client has left, or the flow was killed, and its server has nothing to be told."""
+        if self.flow.live:
+            if self.flow.error is None:
+                self.flow.error = flow.Error("Client disconnected.")
+            yield HttpErrorHook(self.flow)
+            yield from self._be_over()
+
+    def _be_over(self) -> layer.CommandGenerator[None]:
+        self._end_patience()
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        self._forget_attempt()
+        if self._is_read_on:
+            self.relay.read_enough(self.flow)
+        yield http_layer.DropStream(self.stream_id)
+
+    def _await[T](self, begin: Callable[[], Awaitable[T]]) -> layer.CommandGenerator[T | None]:
+        """Await something with this stream alone; None when the client left meanwhile, or the stream was cut."""
+        outcome: list[T] = []
+
+        async def run() -> None:
+            try:
+                outcome.append(await begin())
+            except Exception as exc:
+                logger.error("shadowcat: %r", exc, exc_info=exc)
+
+        if not (yield from self._wait(Waiting(run, is_moot=self._is_killed))) or self._has_left:
+            return None
+        return outcome[0] if outcome else None
+
+
+def _is_of_server(event: HttpEvent) -> bool:
+    return isinstance(
+        event,
+        ResponseHeaders | ResponseData | http_layer.ResponseTrailers | ResponseEndOfMessage | ResponseProtocolError,
+    )
+
+
+def _resuming(asked: http.Request) -> http.Request:
+    """Make the request that goes on with a stream, of one that was posted or not."""
+    request = asked.copy()
+    request.method = "GET"
+    request.raw_content = None
+    for name in _NOT_RESUMED:
+        request.headers.pop(name, None)
+    return request

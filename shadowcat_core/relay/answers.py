@@ -1,0 +1,50 @@
+"""What is said to a client whose request no server answers. No I/O."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from shadowcat_core.jsonrpc import ErrorCode, error_response
+from shadowcat_core.mcp import Era
+from shadowcat_core.messages import Message, RpcError
+from shadowcat_core.relay.asked import Asked
+from shadowcat_core.relay.steps import Reply
+from shadowcat_core.sessions.lifecycle import Refusal
+
+_ACCEPTED: Final = 202
+_LEGACY_STATUS: Final = 200
+"""Clients of the legacy era give a session up at an error's status without reading its text (the Python SDK 1.x)."""
+_MODERN_STATUS: Final = 502
+_UNAVAILABLE: Final = 503
+
+
+def refused(asked: Asked, refusal: Refusal) -> Reply:
+    """Answer for a session that is unknown: as the official servers do, with the id of who asks."""
+    requests = asked.requests
+    return Reply(refusal.status, refusal.body(requests[0].id if requests else None))
+
+
+def failed(asked: Asked, error_for: Callable[[Message], RpcError]) -> Reply:
+    """Answer each request with its error. What wants no answer is accepted: nobody waits, and the session lives on."""
+    requests = asked.requests
+    if not requests:
+        return Reply(_ACCEPTED if asked.messages else _MODERN_STATUS)
+    return Reply(
+        _MODERN_STATUS if asked.era is Era.MODERN else _LEGACY_STATUS,
+        _together([_written(message, error_for(message)) for message in requests]),
+    )
+
+
+def store_away(asked: Asked, why: str) -> Reply:
+    """Answer when nobody can say whether there is such a session: the client keeps it, and may try again."""
+    text = f"the store of sessions does not answer: {why}"
+    error = RpcError(ErrorCode.STORE_UNAVAILABLE, text, {"mayHaveRun": False})
+    bodies = [_written(message, error) for message in asked.requests]
+    return Reply(_UNAVAILABLE, _together(bodies) if bodies else b"")
+
+
+def _written(message: Message, error: RpcError) -> bytes:
+    return error_response(message.id, error.code, error.message, error.data)
+
+
+def _together(bodies: Sequence[bytes]) -> bytes:
+    return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"

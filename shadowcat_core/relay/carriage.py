@@ -1,0 +1,237 @@
+"""The event stream that an exchange carries: kept for clients that come back, gone on with when its server breaks off.
+
+Source: MCP 2025-11-25, Basic / Transports / Resumability and Redelivery.
+"""
+
+from collections.abc import Callable
+from typing import Final, Self
+
+from shadowcat_core.jsonrpc import ErrorCode, error_response
+from shadowcat_core.limits import MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
+from shadowcat_core.mcp import HeaderLookup, is_event_stream
+from shadowcat_core.relay.asked import Asked
+from shadowcat_core.relay.course import Course
+from shadowcat_core.relay.steps import Gather, GoOn, Heard, Leg, Tail
+from shadowcat_core.relay.world import World
+from shadowcat_core.resumption import GoOn as WayOn
+from shadowcat_core.resumption import ResumableStream, WayBack
+from shadowcat_core.sessions.lifecycle import HeaderEdit, Refusal, request_edits
+from shadowcat_core.upstreams import Member
+
+_PRIMES_SINCE: Final = "2025-11-25"
+_MAX_BARREN: Final = 5
+"""Reconnections in a row that brought nothing."""
+_FIRST_PAUSE_MS: Final = 100
+_LOST: Final = (400, 404)
+_NO_STREAM: Final = (401, 403, 405, 406, 410, 415, 501)
+"""The server will not have it, however often one asks."""
+
+
+class Carriage:
+    """One stream on its way to one client, through any number of connections to servers.
+
+    `stream` is None until the way back has told which one goes on.
+    """
+
+    def __init__(self, world: World, course: Course, asked: Asked, *, way: WayBack | None = None) -> None:
+        self.stream: ResumableStream | None = None
+        self.prelude = b""
+        """To be sent before anything else."""
+        self.is_reconnecting = False
+        """True from a step that resumes until its answer is there."""
+        self.is_over = False
+        """True when there is no use in reading it on: another proxy does, or its session has ended."""
+        self.on_over: Callable[[], object] = lambda: None
+        """Called when that becomes so."""
+        self._world = world
+        self._course = course
+        self._asked = asked
+        self._way = way
+        self._barren = 0
+        self._has_left = False
+        self._is_released = False
+
+    @classmethod
+    def of_answer(cls, world: World, course: Course, asked: Asked, status: int, headers: HeaderLookup) -> Self | None:
+        """Keep the stream of an answer; None when it is none that a client can come back for."""
+        mapping = course.mapping
+        ids = [message.id for message in asked.requests if message.id is not None]
+        is_for_session = asked.method == "GET" or bool(ids)
+        if mapping is None or not is_for_session or not _streams(status, headers):
+            return None
+        carriage = cls(world, course, asked)
+        stream = world.keeper.open(mapping.session_id, epoch=mapping.epoch, requests=ids)
+        carriage._keep(stream)
+        world.counts.streams += 1
+        if mapping.protocol_version >= _PRIMES_SINCE:
+            carriage.prelude = stream.prime()
+        return carriage
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes of the server's, give those for the client. May be empty."""
+        if self.stream is None:
+            return chunk
+        self._barren = 0
+        return self.stream.feed(chunk)
+
+    def end(self) -> bytes:
+        """The connection to the server is over: give what is left to send of it."""
+        return b"" if self.stream is None else self.stream.end()
+
+    def leave(self) -> bool:
+        """The client has left. True when the server is to be read on, as its answers will be asked for."""
+        stream, world = self.stream, self._world
+        if stream is None or not stream.purpose.requests or stream.is_complete or self._is_released:
+            return False
+        if world.left >= MAX_READ_ON_STREAMS:
+            return False
+        if not self._has_left:
+            self._has_left = True
+            world.left += 1
+            world.counts.streams_read_on += 1
+            world.keeper.leave(stream)
+        return True
+
+    def release(self) -> None:
+        """No more bytes will come. Harmless when said twice."""
+        if self._is_released:
+            return
+        self._is_released = True
+        if self._has_left:
+            self._world.left -= 1
+        if self.stream is not None:
+            self._world.carried.pop(self.stream, None)
+            self._world.keeper.release(self.stream)
+
+    def taken(self) -> None:
+        """Another proxy reads the stream now, or its session has ended."""
+        self.is_over = True
+        self.on_over()
+
+    def settled(self, *, broken: str | None) -> Tail | None:
+        """Say how the client's stream ends, where no more is to come; None when it is to go on (`go_on`)."""
+        if self._way is not None:
+            return None
+        stream = self.stream
+        if stream is None or stream.is_complete:
+            return Tail(cut=broken if stream is None else None)
+        if self._has_left or self.is_over:
+            return Tail(cut=broken)
+        if stream.purpose.requests and stream.mark is None:
+            # A server that ends such a stream in good order has its reasons: the request was cancelled, mostly.
+            return Tail() if broken is None else self._without_answers(broken)
+        return None
+
+    async def go_on(self, *, broken: str | None) -> Leg | Tail:
+        """Find out how the client's stream goes on.
+
+        Raises:
+            StoreUnavailable: the session would have to move, and the store does not answer.
+        """
+        self.is_reconnecting = False
+        if self._way is not None:
+            return await self._go_on_behind(self._way)
+        return self.settled(broken=broken) or await self._again(broken or "the server ended its stream")
+
+    def heard(self, status: int, headers: HeaderLookup) -> Heard:
+        """Say what becomes of the answer to a reconnection."""
+        mapping, stream = self._course.mapping, self.stream
+        if mapping is None or stream is None or not _streams(status, headers):
+            return Gather(MAX_REFUSAL_BYTES)
+        stream.reconnect(mapping.epoch)
+        self.is_reconnecting = False
+        self._world.counts.streams_reconnected += 1
+        return GoOn()
+
+    async def decide(self, status: int) -> Leg | Tail:
+        """The server does not go on with the stream: say what is done instead."""
+        reason = f"the server answers with HTTP {status}"
+        if status in _NO_STREAM:
+            return self._without_answers(reason)
+        if status in _LOST:
+            if self.stream is not None and self.stream.purpose.requests:
+                return self._without_answers("its session was lost")
+            self._course.lost()
+        return await self._again(reason)
+
+    async def _go_on_behind(self, way: WayBack) -> Leg | Tail:
+        self._way = None
+        self._world.counts.events_lost += way.lost
+        if way.go_on in (None, WayOn.NOT) or way.stream is None:
+            return Tail()
+        self._keep(way.stream)
+        if way.go_on is WayOn.LOST:
+            return self._without_answers("its server broke off")
+        return await self._connect("")
+
+    def _keep(self, stream: ResumableStream) -> None:
+        self.stream = stream
+        self._world.carried[stream] = self
+
+    async def _again(self, reason: str) -> Leg | Tail:
+        """Ask the server once more, in a while."""
+        self._barren += 1
+        stream = self.stream
+        if self._barren > _MAX_BARREN or stream is None:
+            return self._without_answers(reason)
+        wanted_ms = stream.retry_ms
+        pause_ms = _FIRST_PAUSE_MS * (2**self._barren - 2) if wanted_ms is None else wanted_ms
+        if pause_ms:
+            await self._world.sleep(min(pause_ms, MAX_RETRY_PAUSE_MS) / 1000)
+        return await self._connect(reason)
+
+    async def _connect(self, reason: str) -> Leg | Tail:
+        course, stream = self._course, self.stream
+        mapping = course.mapping
+        if mapping is None or stream is None:
+            return Tail(cut=reason)
+        # Others may have moved it meanwhile; and a session whose stream is open is in use.
+        found = await self._world.manager.use(mapping.session_id, self._asked.authorization, self._asked.caller)
+        if isinstance(found, Refusal):
+            return Tail()
+        course.anew(found)
+        answers = bool(stream.purpose.requests)
+        if answers and found.epoch != stream.epoch:
+            return self._without_answers("its session was lost")
+        member = await course.go(anywhere=not answers)
+        if not isinstance(member, Member):
+            return self._without_answers(reason or "no server can be reached")
+        return self._leg(member, stream)
+
+    def _leg(self, member: Member, stream: ResumableStream) -> Leg:
+        mapping = self._course.mapping
+        if mapping is None:  # pragma: no cover -- only sessions have such streams
+            raise ValueError("a stream without a session is not gone on with")
+        mark = stream.mark if mapping.epoch == stream.epoch else None
+        edits: list[HeaderEdit] = [
+            *member.config.headers.items(),
+            *request_edits(mapping),
+            ("Accept-Encoding", "identity"),
+            ("Accept", "text/event-stream"),
+            ("Last-Event-ID", None if mark is None else mark.event_id),
+        ]
+        self.is_reconnecting = True
+        path = member.endpoint.target(self._course.pool.route.path, self._asked.path)
+        return Leg(member.endpoint, path, edits, resumes=True)
+
+    def _without_answers(self, reason: str) -> Tail:
+        """Tell the client of each answer that will not come, and end its stream."""
+        stream = self.stream
+        if stream is None or not stream.purpose.requests:
+            return Tail()
+        upstream = "" if self._course.mapping is None else self._course.mapping.upstream.name
+        text = f"MCP server {upstream} broke off while it answered: {reason}"
+        data = []
+        for request_id in sorted(stream.unanswered, key=str):
+            error = error_response(
+                request_id, ErrorCode.UPSTREAM_CLOSED, text, {"upstream": upstream, "mayHaveRun": True}
+            )
+            data.append(stream.inject(error))
+            self._world.counts.answers_lost += 1
+        return Tail(b"".join(data))
+
+
+def _streams(status: int, headers: HeaderLookup) -> bool:
+    """Say whether an answer is an event stream that can be read: one in a content coding passes as it comes."""
+    coding = (headers.get("content-encoding") or "identity").strip().lower()
+    return status == 200 and is_event_stream(headers.get("content-type")) and coding == "identity"

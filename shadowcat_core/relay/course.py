@@ -1,0 +1,168 @@
+"""The upstreams that one exchange is tried at, one after the other, until one takes it or patience ends."""
+
+from collections.abc import Callable
+from typing import Final
+
+from shadowcat_core.errors import SessionNotRevived
+from shadowcat_core.relay.counts import RelayCounts
+from shadowcat_core.relay.world import World
+from shadowcat_core.sessions import SessionMapping
+from shadowcat_core.sessions.lifecycle import Headers, Refusal
+from shadowcat_core.upstreams import FailureKind, Member, Pool
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 0.5
+MAX_MOVES: Final = 4
+"""Times that one exchange finds its session lost and begins it anew, before it believes the server."""
+
+
+class Course:
+    """Picks upstreams, moves the session where it must, and reports once what became of each attempt.
+
+    `mapping` is the session's, None for what belongs to none; `member` the upstream of the attempt that is on.
+    """
+
+    def __init__(self, world: World, pool: Pool, key: str | None, caller: Headers) -> None:
+        self.pool = pool
+        self.mapping: SessionMapping | None = None
+        self.member: Member | None = None
+        self.failures: list[tuple[str, str]] = []
+        """Who was tried, and why it failed."""
+        self._world = world
+        self._key = key
+        self._caller = caller
+        self._is_reported = True
+        self._lost_at: Member | None = None
+        self._moves = 0
+        self._attempts = 0
+        self._excluded: set[Member] = set()
+        self._pause_s = _FIRST_PAUSE_S
+        self._deadline: float | None = None
+
+    @property
+    def counts(self) -> RelayCounts:
+        """What happened in the whole proxy."""
+        return self._world.counts
+
+    async def go(self, *, anywhere: bool = True) -> Member | Refusal | None:
+        """Find the upstream for the next attempt; None when nobody takes it, however long one waits.
+
+        Not `anywhere` means that only the session's own upstream will do, in the same upstream session.
+
+        Raises:
+            StoreUnavailable: the session would have to move, and the store does not answer.
+        """
+        while True:
+            member = self._pick(anywhere)
+            if member is None:
+                if not await self._wait():
+                    return None
+                continue
+            self._begin(member)
+            mapping = self.mapping
+            if mapping is None or not self._must_move(mapping, member):
+                return member
+            if not anywhere or self._moves >= MAX_MOVES:
+                self.released()
+                return None
+            self._moves += 1
+            moved = await self._move(mapping, member)
+            if moved is not None:
+                return moved
+
+    def succeeded(self) -> None:
+        """The head of an answer came."""
+        self._report(lambda pool, member: pool.succeeded(member))
+
+    def failed(self, kind: FailureKind, reason: str) -> None:
+        """The attempt failed; another one may follow."""
+        if self.member is not None:
+            self.failures.append((self.member.name, reason or str(kind)))
+            self._excluded.add(self.member)
+        self._report(lambda pool, member: pool.failed(member, kind, reason))
+
+    def released(self) -> None:
+        """Nothing came of the attempt, neither good nor bad."""
+        self._report(lambda pool, member: pool.released(member))
+
+    def lost(self) -> None:
+        """The upstream says that it does not know the session."""
+        self._lost_at = self.member
+        self._excluded.clear()
+
+    def anew(self, mapping: SessionMapping) -> None:
+        """Go another time, for a stream that goes on; `mapping` is where its session is by now."""
+        self.mapping = mapping
+        self._attempts = 0
+        self._excluded.clear()
+        self._pause_s, self._deadline = _FIRST_PAUSE_S, None
+
+    @property
+    def may_move(self) -> bool:
+        """True while it makes sense to begin the session anew."""
+        return self._moves < MAX_MOVES
+
+    def _report(self, tell: Callable[[Pool, Member], object]) -> None:
+        if not self._is_reported and self.member is not None:
+            self._is_reported = True
+            tell(self.pool, self.member)
+
+    def _begin(self, member: Member) -> None:
+        self.member = member
+        self._is_reported = False
+        self._attempts += 1
+
+    def _pick(self, anywhere: bool) -> Member | None:
+        if self._attempts >= self.pool.route.retry.attempts:
+            return None
+        bound = None if self.mapping is None else self.mapping.upstream.name
+        if anywhere:
+            return self.pool.pick(self._key, bound=bound, exclude=self._excluded)
+        others = [member for member in self.pool.members() if member.name != bound]
+        return self.pool.pick(self._key, bound=bound, exclude=[*others, *self._excluded])
+
+    def _must_move(self, mapping: SessionMapping, member: Member) -> bool:
+        if self._lost_at is not None:
+            return True
+        return self.pool.route.sticky and member.name != mapping.upstream.name
+
+    async def _move(self, mapping: SessionMapping, member: Member) -> Member | Refusal | None:
+        """Begin the session anew at an upstream; None when that upstream will not do."""
+        try:
+            revived = await self._world.manager.revive(mapping, member.name, self._caller)
+        except SessionNotRevived as exc:
+            self.counts.sessions_not_moved += 1
+            if isinstance(exc.__cause__, OSError | TimeoutError):
+                self.failed(FailureKind.CONNECT, str(exc))
+            else:  # it works, and will not have the session
+                self.failures.append((member.name, str(exc)))
+                self._excluded.add(member)
+                self.released()
+            return None
+        if isinstance(revived, Refusal):
+            self.released()
+            return revived
+        self.mapping, self._lost_at = revived.mapping, None
+        if revived.mapping.upstream.name == member.name:
+            self._world.moved(mapping, revived)
+            return member
+        # Somebody was quicker, with another server.
+        self.released()
+        found = self.pool.member(revived.mapping.upstream.name)
+        if found is not None:
+            self._begin(found)
+        return found
+
+    async def _wait(self) -> bool:
+        """Wait a while for an upstream to come back; False when there is no use in it."""
+        now = self._world.clock_s()
+        if self._deadline is None:
+            self._deadline = now + self.pool.route.retry.patience_s
+            self.counts.waited += 1
+        if now + self._pause_s > self._deadline or self.pool.retry_in_s() is None:
+            return False
+        await self._world.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._excluded.clear()
+        self._attempts = 0
+        return True

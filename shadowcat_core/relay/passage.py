@@ -1,0 +1,320 @@
+"""One exchange on its way through sessions and upstreams: where it goes, what its answer means, what follows a failure.
+
+Whoever has the connections asks, in this order: `begin` for the first step; `failed` when an attempt has no answer;
+`heard` for the head of an answer, and `decide` where that wants more; then the answer's stream is `carriage`'s affair;
+`close` at the end, however it comes. `docs/sessions.md` has the order as a table.
+
+Source: MCP 2025-11-25, Basic / Transports; `docs/upstreams.md` for what may be sent again.
+"""
+
+from typing import Final
+
+from shadowcat_core.content_coding import decoded_body
+from shadowcat_core.errors import InvalidMessage, MessageTooLarge, StoreError, StoreUnavailable
+from shadowcat_core.jsonrpc import dump
+from shadowcat_core.limits import MAX_HANDSHAKE_BYTES, MAX_REFUSAL_BYTES
+from shadowcat_core.mcp import SESSION_ID_HEADER, Era, HeaderLookup
+from shadowcat_core.messages import Message, RpcError
+from shadowcat_core.relay import answers
+from shadowcat_core.relay.asked import Asked
+from shadowcat_core.relay.carriage import Carriage
+from shadowcat_core.relay.course import Course
+from shadowcat_core.relay.steps import Decided, Gather, GoOn, Heard, Leg, Pass, Reply, Tail
+from shadowcat_core.relay.world import World
+from shadowcat_core.resumption import WayBack, way_back
+from shadowcat_core.sessions import Handshake, SessionMapping, Upstream
+from shadowcat_core.sessions.lifecycle import Answer, HeaderEdit, Refusal, answered_with, request_edits, response_edits
+from shadowcat_core.upstreams import (
+    FailureKind,
+    GiveUp,
+    Member,
+    Pool,
+    Retry,
+    SendAgain,
+    may_retry,
+    may_retry_all,
+    unreachable,
+)
+
+_UPSTREAM_FAILS: Final = (502, 503, 504)
+_LOST: Final = (400, 404)
+"""404 is what a server says of a session that it does not know; some say 400 (server-everything)."""
+_OK: Final = 200
+
+
+class Passage:
+    """The way of one exchange. `carriage` is its event stream, once there is one that a client can come back for."""
+
+    def __init__(self, world: World, pool: Pool, asked: Asked) -> None:
+        self.pool = pool
+        self.asked = asked
+        self.carriage: Carriage | None = None
+        self._world = world
+        self._course = Course(world, pool, pool.key(asked.session_id, asked.headers), asked.caller)
+        self._counted_at: str | None = None
+        world.counts.requests += 1
+
+    @property
+    def mapping(self) -> SessionMapping | None:
+        """The session that it belongs to; None when it belongs to none."""
+        return self._course.mapping
+
+    @property
+    def upstream(self) -> str:
+        """The name of the server that has it now; empty before."""
+        member = self._course.member
+        return "" if member is None else member.name
+
+    async def begin(self) -> Leg | Reply | WayBack:
+        """Find out where the request goes, or that it goes nowhere, or that its client is led back into a stream."""
+        asked = self.asked
+        if asked.session_id is not None and asked.initialize is None:
+            try:
+                found = await self._world.manager.use(asked.session_id, asked.authorization, asked.caller)
+            except StoreUnavailable as exc:
+                return answers.store_away(asked, str(exc))
+            if isinstance(found, Refusal):
+                self._world.counts.refused += 1
+                return answers.refused(asked, found)
+            self._course.mapping = found
+            if asked.last_event_id is not None:
+                way = way_back(self._world.keeper, found.session_id, asked.last_event_id, epoch=found.epoch)
+                if way is not None:
+                    self._world.counts.streams_resumed += 1
+                    self.carriage = Carriage(self._world, self._course, asked, way=way)
+                    return way
+        return await self._go()
+
+    async def failed(self, kind: FailureKind, reason: str, *, sent: bool) -> Leg | Reply:
+        """An attempt has failed before the head of an answer came: find the next one, or what to say.
+
+        `sent` tells whether any byte of the request may have left.
+        """
+        self._course.failed(kind, reason)
+        decision = self._may_repeat(sent=sent)
+        if isinstance(decision, GiveUp):
+            return self._give_up(sent=sent)
+        return await self._go(again=True, anywhere=decision.anywhere)
+
+    def heard(self, status: int, headers: HeaderLookup) -> Heard:
+        """Say what becomes of an answer whose head is here."""
+        asked, mapping = self.asked, self.mapping
+        carriage = self.carriage
+        if carriage is not None and carriage.is_reconnecting:
+            self._course.succeeded()
+            return carriage.heard(status, headers)
+        if status in _UPSTREAM_FAILS:
+            return Gather(MAX_REFUSAL_BYTES)
+        self._course.succeeded()
+        if mapping is None:
+            if asked.initialize is not None and status == _OK and asked.era is not Era.MODERN:
+                return Gather(MAX_HANDSHAKE_BYTES, lambda body: self._answer_of(status, headers, body) is not None)
+            return Pass()
+        if asked.method == "DELETE" or (status in _LOST and self._course.may_move):
+            return Gather(MAX_REFUSAL_BYTES)
+        return self._let_pass(status, headers)
+
+    async def decide(self, status: int, headers: HeaderLookup, body: bytes) -> Decided:
+        """Say what becomes of an answer, with as much of its body as `heard` asked for."""
+        asked, mapping = self.asked, self.mapping
+        carriage = self.carriage
+        if carriage is not None and carriage.is_reconnecting:
+            return await self._resumed(await carriage.decide(status))
+        if status in _UPSTREAM_FAILS:
+            return await self._decide_about_failure(status, headers)
+        if mapping is None:
+            return await self._begin_session(status, headers, body)
+        if asked.method == "DELETE":
+            return await self._decide_about_deletion(mapping, status, headers)
+        if status == 404 or b"session" in decoded(headers, body).lower():
+            return await self._find_again(status, headers)
+        return self._let_pass(status, headers)
+
+    async def go_on(self, *, broken: str | None) -> Leg | Tail:
+        """The server's stream is over, or the way back has come to its end: how the client's goes on.
+
+        `broken` says why it broke off; None when it ended in good order.
+        """
+        if self.carriage is None:
+            return Tail(cut=broken)
+        try:
+            step = await self.carriage.go_on(broken=broken)
+        except StoreUnavailable as exc:
+            return Tail(cut=str(exc))
+        if isinstance(step, Tail):
+            self.carriage.release()
+        return step
+
+    async def reconnection_failed(self, kind: FailureKind, reason: str) -> Leg | Tail:
+        """An attempt to go on with a stream has failed before it was answered."""
+        self._course.failed(kind, reason)
+        return await self.go_on(broken=reason)
+
+    def leave(self) -> bool:
+        """The client has left. True when the server is to be read on for it."""
+        return self.carriage is not None and self.carriage.leave()
+
+    def close(self) -> None:
+        """The exchange is over, however that came."""
+        self._course.released()
+        if self.carriage is not None:
+            self.carriage.release()
+        if self._counted_at is not None and self.mapping is None:
+            self.pool.session_ended(self._counted_at)
+
+    # --- Requests ------------------------------------------------------------------------------------------------
+
+    async def _go(self, *, again: bool = False, anywhere: bool = True) -> Leg | Reply:
+        course = self._course
+        try:
+            found = await course.go(anywhere=anywhere)
+        except StoreUnavailable as exc:
+            return answers.store_away(self.asked, str(exc))
+        if isinstance(found, Refusal):
+            self._world.counts.refused += 1
+            return answers.refused(self.asked, found)
+        if found is None:
+            return self._unreachable()
+        if again:
+            self._world.counts.sent_again += 1
+        if self.asked.initialize is not None:
+            self._count_session(found)
+        return self._leg(found)
+
+    def _leg(self, member: Member) -> Leg:
+        edits: list[HeaderEdit] = list(member.config.headers.items())
+        if self.mapping is not None:
+            # In a coded stream nobody finds an event, and an answer's reason cannot be read.
+            edits += [*request_edits(self.mapping), ("Accept-Encoding", "identity")]
+        elif self.asked.initialize is not None:
+            edits += [(SESSION_ID_HEADER, None), ("Accept-Encoding", "identity")]
+        return Leg(member.endpoint, member.endpoint.target(self.pool.route.path, self.asked.path), edits)
+
+    def _count_session(self, member: Member) -> None:
+        """Count the session that begins where it is tried, so that a burst of new ones spreads."""
+        if self._counted_at != member.name:
+            if self._counted_at is not None:
+                self.pool.session_ended(self._counted_at)
+            self._counted_at = member.name
+            self.pool.session_began(member.name)
+
+    def _may_repeat(self, *, sent: bool) -> Retry:
+        self._world.catch_up()
+        return may_retry_all(
+            self.asked.messages,
+            sent=sent,
+            answered=False,
+            book=self._world.books[self.pool.route.name],
+            policy=self.pool.route.retry,
+            upstream=self.upstream,
+        )
+
+    def _give_up(self, *, sent: bool) -> Reply:
+        if not self.asked.requests:
+            self._world.counts.undelivered += 1
+        else:
+            self._world.counts.given_up += 1
+        book, policy = self._world.books[self.pool.route.name], self.pool.route.retry
+
+        def error_for(message: Message) -> RpcError:
+            found = may_retry(
+                message, sent=sent, answered=False, hints=book.of(message.target), policy=policy, upstream=self.upstream
+            )
+            # Of an array, one that must not be repeated keeps the others from it.
+            return found.error if isinstance(found, GiveUp) and found.error else unreachable(self._course.failures)
+
+        return answers.failed(self.asked, error_for)
+
+    def _unreachable(self) -> Reply:
+        if not self.asked.requests and self.asked.messages:
+            self._world.counts.undelivered += 1
+        else:
+            self._world.counts.unreachable += 1
+        error = unreachable(self._course.failures, self.pool.retry_in_s())
+        return answers.failed(self.asked, lambda _message: error)
+
+    # --- Answers -------------------------------------------------------------------------------------------------
+
+    def _let_pass(self, status: int, headers: HeaderLookup, *, begins: bool = False) -> Pass:
+        mapping = self.mapping
+        if mapping is None:
+            return Pass()
+        edits = response_edits(mapping, headers.get(SESSION_ID_HEADER), begins=begins)
+        if not begins:
+            self.carriage = Carriage.of_answer(self._world, self._course, self.asked, status, headers)
+        return Pass(edits)
+
+    def _answer_of(self, status: int, headers: HeaderLookup, body: bytes) -> dict[str, object] | None:
+        """Find the answer to `initialize` in as much of a body as there is."""
+        asked = self.asked.initialize
+        if asked is None or asked.id is None:
+            return None
+        try:
+            found = answered_with(Answer(status, headers, decoded(headers, body)), asked.id)
+        except InvalidMessage:
+            return None
+        return None if found is None else dict(found)
+
+    async def _begin_session(self, status: int, headers: HeaderLookup, body: bytes) -> Pass | Reply:
+        asked, initialize = self.asked, self.asked.initialize
+        answer = self._answer_of(status, headers, body)
+        result = None if answer is None else answer.get("result")
+        version = result.get("protocolVersion") if isinstance(result, dict) else None
+        if initialize is None or answer is None or not isinstance(version, str):
+            return Pass()  # it refuses, or what it says is no business of ours
+        try:
+            self._course.mapping = await self._world.manager.begin(
+                Upstream(self.upstream, headers.get(SESSION_ID_HEADER)),
+                Handshake(initialize.raw, dump(answer)),  # type: ignore[arg-type]  # it was parsed from JSON
+                version,
+                asked.authorization,
+            )
+        except (StoreError, MessageTooLarge, ValueError) as exc:
+            return answers.store_away(asked, str(exc))
+        self._world.counts.sessions_begun += 1
+        return self._let_pass(status, headers, begins=True)
+
+    async def _decide_about_failure(self, status: int, headers: HeaderLookup) -> Pass | Leg | Reply:
+        """The server says that it, or what stands behind it, does not work."""
+        self._course.failed(FailureKind.STATUS, f"HTTP {status}")
+        decision = self._may_repeat(sent=True)
+        if not isinstance(decision, GiveUp):
+            step = await self._go(again=True, anywhere=decision.anywhere)
+            if isinstance(step, Leg):
+                return step
+        return self._let_pass(status, headers)
+
+    async def _decide_about_deletion(self, mapping: SessionMapping, status: int, headers: HeaderLookup) -> Decided:
+        try:
+            is_over = await self._world.manager.end_deleted(mapping, status)
+        except StoreUnavailable as exc:
+            return answers.store_away(self.asked, str(exc))
+        passing = self._let_pass(status, headers)
+        if not is_over:
+            return passing
+        self._world.counts.sessions_ended += 1
+        self.pool.session_ended(mapping.upstream.name)
+        return Pass(passing.edits, _OK if status == 404 else None)
+
+    async def _find_again(self, status: int, headers: HeaderLookup) -> Decided:
+        """The server does not know the session, so it has not done what was asked: begin anew, and send it there."""
+        self._course.lost()
+        decision = self._may_repeat(sent=False)
+        if isinstance(decision, SendAgain) and not decision.anywhere:
+            # It is about a request of the server's, which is gone with the session.
+            self._world.counts.undelivered += 1
+            return answers.failed(self.asked, lambda _message: unreachable(()))
+        step = await self._go(again=True)
+        # When nobody takes the session, its server has said all there is to say.
+        return step if isinstance(step, Leg) else self._let_pass(status, headers)
+
+    async def _resumed(self, decided: GoOn | Leg | Tail) -> Decided:
+        if isinstance(decided, Tail) and self.carriage is not None:
+            self.carriage.release()
+        return decided
+
+
+def decoded(headers: HeaderLookup, body: bytes) -> bytes:
+    """A body without its content coding; empty when it cannot be undone."""
+    coding = headers.get("content-encoding")
+    return body if coding is None else decoded_body(body, coding) or b""

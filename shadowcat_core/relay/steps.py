@@ -1,0 +1,71 @@
+"""What is to be done next for an exchange: values, for whoever has the connections to carry them out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shadowcat_core.sessions.lifecycle import HeaderEdit
+from shadowcat_core.upstreams import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Send the request to `endpoint`, with `path` (and its query) as its target and `edits` made to its headers.
+
+    `resumes` means that a stream is gone on with: it goes as a GET without a body, whatever the client's request was,
+    and of the answer the client gets the body alone.
+    """
+
+    endpoint: Endpoint
+    path: str
+    edits: Sequence[HeaderEdit] = ()
+    resumes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the client without a server: `body` is JSON, or empty."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Let the answer go to the client, with `edits` made to its headers, and another status where it is given."""
+
+    edits: Sequence[HeaderEdit] = ()
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Wait for the body before anything goes to the client, and decide then.
+
+    There is enough of it when it ends, when `is_enough` says so of what there is, or at `max_bytes`.
+    """
+
+    max_bytes: int
+    is_enough: Callable[[bytes], bool] = lambda _body: False
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """The server goes on with the stream: its bytes follow those that the client has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The stream is over: send these bytes, which may be none, and end the client's response.
+
+    `cut` is the reason to break it off instead, as its server did.
+    """
+
+    data: bytes = b""
+    cut: str | None = None
+
+
+type Heard = Pass | Gather | GoOn
+"""What becomes of the head of an answer."""
+
+type Decided = Pass | Leg | Reply | GoOn | Tail
+"""What becomes of an answer that had to be looked at."""

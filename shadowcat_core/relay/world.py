@@ -1,0 +1,48 @@
+"""What all exchanges of a proxy share on their ways: sessions, streams, time, and what is counted."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shadowcat_core.relay.counts import RelayCounts
+from shadowcat_core.resumption import ResumableStream, StreamKeeper
+from shadowcat_core.sessions import SessionMapping
+from shadowcat_core.sessions.manager import Revived, SessionManager
+from shadowcat_core.upstreams import HintBook
+
+
+class Carried(Protocol):
+    """Whoever carries a stream to its client."""
+
+    def taken(self) -> None:
+        """Another proxy reads the stream now, or its session has ended."""
+        ...
+
+
+@dataclass(slots=True)
+class World:
+    """The surroundings of each exchange. `clock_s` is monotonic.
+
+    `catch_up` makes sure that what passed has been read, such as the list of tools whose hints tell what may be called
+    again. `on_moved` hears of each session that was begun anew here: where it was, and where it is.
+    """
+
+    manager: SessionManager
+    keeper: StreamKeeper
+    clock_s: Callable[[], float]
+    sleep: Callable[[float], Awaitable[object]]
+    catch_up: Callable[[], object] = lambda: None
+    on_moved: Callable[[SessionMapping, Revived], object] = lambda _before, _revived: None
+    counts: RelayCounts = field(default_factory=RelayCounts)
+    books: defaultdict[str, HintBook] = field(default_factory=lambda: defaultdict(HintBook))
+    """What servers say of their tools, by route."""
+    carried: dict[ResumableStream, Carried] = field(default_factory=dict)
+    """Streams that are read from their servers now, and who carries them."""
+    left: int = 0
+    """Streams that are read without their clients just now."""
+
+    def moved(self, before: SessionMapping, revived: Revived) -> None:
+        """A session goes on elsewhere."""
+        self.counts.sessions_moved += 1
+        self.on_moved(before, revived)
