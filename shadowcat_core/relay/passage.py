@@ -70,12 +70,11 @@ class Passage:
         asked = self.asked
         if asked.session_id is not None and asked.initialize is None:
             try:
-                found = await self._world.manager.use(asked.session_id, asked.authorization, asked.caller)
+                found = await self._use(asked.session_id)
             except StoreUnavailable as exc:
                 return answers.store_away(asked, str(exc))
             if isinstance(found, Refusal):
-                self._world.counts.refused += 1
-                return answers.refused(asked, found)
+                return self._refuse(found)
             self._course.mapping = found
             if asked.last_event_id is not None:
                 way = way_back(self._world.keeper, found.session_id, asked.last_event_id, epoch=found.epoch)
@@ -171,8 +170,7 @@ class Passage:
         except StoreUnavailable as exc:
             return answers.store_away(self.asked, str(exc))
         if isinstance(found, Refusal):
-            self._world.counts.refused += 1
-            return answers.refused(self.asked, found)
+            return self._refuse(found)
         if found is None:
             return self._unreachable()
         if again:
@@ -180,6 +178,25 @@ class Passage:
         if self.asked.initialize is not None:
             self._count_session(found)
         return self._leg(found)
+
+    async def _use(self, session_id: str) -> SessionMapping | Refusal:
+        """Find the session. When its server is gone, another one can vouch for a token that was refreshed meanwhile."""
+        asked, manager = self.asked, self._world.manager
+        found = await manager.use(session_id, asked.authorization, asked.caller)
+        if found is not Refusal.UNVOUCHED:
+            return found
+        for member in self.pool.candidates():
+            found = await manager.use(session_id, asked.authorization, asked.caller, voucher=member.name)
+            self.pool.released(member)
+            if found is not Refusal.UNVOUCHED:
+                return found
+        return found
+
+    def _refuse(self, refusal: Refusal) -> Reply:
+        if refusal is Refusal.UNVOUCHED:
+            return self._unreachable()  # the session lives, and its client is not to give it up
+        self._world.counts.refused += 1
+        return answers.refused(self.asked, refusal)
 
     def _leg(self, member: Member) -> Leg:
         edits: list[HeaderEdit] = list(member.config.headers.items())
