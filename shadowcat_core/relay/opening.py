@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IMODE, S_ISREG
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from shadowcat_core.errors import StoreError
@@ -143,10 +143,11 @@ def _try_options(url: str) -> None:
     """
     from redis.asyncio import ConnectionPool
 
+    pool: Any = ConnectionPool.from_url(url)  # partly without types
     try:
-        ConnectionPool.from_url(url).make_connection()
+        pool.make_connection()
     except TypeError as exc:
-        option = str(exc).rpartition(" ")[2]
+        option = str(exc).rpartition("argument ")[2]
         raise StoreError(f"the store's URL has an option that redis-py does not know: {option}") from None
 
 
@@ -159,13 +160,17 @@ def _read_private(path: Path) -> bytes:
     """
     # Not to wait for the writer of a pipe that stands there by mistake.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not S_ISREG(mode):
+    try:
+        about = os.fstat(descriptor)
+        if not S_ISREG(about.st_mode):
             raise StoreError(f"the key of sessions, {path}, is no file")
-        if os.name == "posix" and S_IMODE(mode) & _NOT_FOR_OTHERS:
+        if os.name == "posix" and S_IMODE(about.st_mode) & _NOT_FOR_OTHERS:
             raise StoreError(f"the key of sessions, {path}, is open to others; run: chmod 600 {path}")
-        return file.read(_MAX_KEY_FILE_BYTES)
+        if about.st_size > _MAX_KEY_FILE_BYTES:
+            raise StoreError(f"the key of sessions, {path}, is no key: a file of {about.st_size:,} bytes; {_MAKE_ONE}")
+        return os.read(descriptor, _MAX_KEY_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _make_key(path: Path) -> None:
@@ -174,14 +179,13 @@ def _make_key(path: Path) -> None:
     Raises:
         FileExistsError: there is one.
         OSError: it cannot be made.
-        StoreError: the file system has no hard links.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists():
         raise FileExistsError(path)
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(KEY_BYTES) + "\n")
             file.flush()
             os.fsync(file.fileno())  # else a crash of the machine could leave the name of an empty file
