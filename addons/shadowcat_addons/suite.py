@@ -92,7 +92,7 @@ class Shadowcat:
         for room in (*self._optional, self.exchanges, Views()):
             room.load(loader)
         try:
-            self._seam = http_stream.Seam(self.upstream_errors.answer, self.interception.cancel, self._holds_whole)
+            self._seam = http_stream.Seam(self._answer, self.interception.cancel, self._holds_whole)
         except http_stream.UnexpectedInternalsError as exc:
             logger.warning(
                 "shadowcat: this mitmproxy is not as expected (%s): what interceptors hold of a stream is dropped, an "
@@ -135,6 +135,9 @@ class Shadowcat:
     async def _disconnect_after(self, waiting: Awaitable[object], client: connection.Client) -> None:
         await waiting
         self.exchanges.client_disconnected(client)
+
+    def _answer(self, flow: http.HTTPFlow, error: str) -> http.Response | None:
+        return None if is_own(flow) else self.upstream_errors.answer(flow, error)
 
     def _holds_whole(self, flow: http.HTTPFlow) -> bool:
         return self.interception.holds_whole(flow) or self.relays.is_routed(flow)

@@ -18,6 +18,7 @@ from shadowcat_core.cli.mitmproxy_command import (
 )
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
+UPSTREAMS_OPTION = "shadowcat_upstreams"
 PRINTING = {"shadowcat_print": "true", "flow_detail": "0"}  # a line for each message, none for the flow around it
 
 
@@ -63,6 +64,12 @@ def launch_command(function: Callable[..., None]) -> click.Command:
             help="Address that clients connect to.",
         ),
         click.option(
+            "--upstreams",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Lead requests to the servers that this file names, in sessions that survive them.",
+        ),
+        click.option(
             "--upstream",
             callback=parsed(Upstream.parse),
             metavar="URL",
@@ -74,19 +81,32 @@ def launch_command(function: Callable[..., None]) -> click.Command:
 
 
 @launch_command
-def web(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mitmproxy_args: tuple[str, ...]) -> None:
+def web(
+    upstream: Upstream | None,
+    upstreams: Path | None,
+    listen: ListenAddress,
+    tape: Path | None,
+    mitmproxy_args: tuple[str, ...],
+) -> None:
     """Watch MCP in the browser: mitmweb with the suite.
 
     \b
     Examples:
       shadowcat web --upstream http://127.0.0.1:3001/mcp
+      shadowcat web --upstreams shadowcat.yaml
       shadowcat web --tape tapes -- --no-web-open-browser --web-port 9090
     """
-    launch("mitmweb", upstream, listen, tape, mitmproxy_args, {})
+    launch("mitmweb", upstream, listen, tape, mitmproxy_args, led_by(upstreams))
 
 
 @launch_command
-def dump(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mitmproxy_args: tuple[str, ...]) -> None:
+def dump(
+    upstream: Upstream | None,
+    upstreams: Path | None,
+    listen: ListenAddress,
+    tape: Path | None,
+    mitmproxy_args: tuple[str, ...],
+) -> None:
     """Watch or record MCP in the terminal: mitmdump with the suite.
 
     Prints a line for each message as it passes, in place of mitmdump's lines for flows.
@@ -98,7 +118,12 @@ def dump(upstream: Upstream | None, listen: ListenAddress, tape: Path | None, mi
     """
     wants_quiet = not {"-q", "--quiet"}.isdisjoint(mitmproxy_args)
     options = {} if wants_quiet or "shadowcat_print" in options_in(mitmproxy_args) else PRINTING
-    launch("mitmdump", upstream, listen, tape, mitmproxy_args, options)
+    launch("mitmdump", upstream, listen, tape, mitmproxy_args, {**options, **led_by(upstreams)})
+
+
+def led_by(upstreams: Path | None) -> Mapping[str, str]:
+    """The options that let a file of upstreams lead requests; none without a file."""
+    return {} if upstreams is None else {UPSTREAMS_OPTION: str(upstreams.absolute())}
 
 
 def launch(
@@ -113,17 +138,21 @@ def launch(
     if upstream is None and extra and extra[0].startswith(("http://", "https://")):
         raise click.UsageError(f"to stand in front of a server, say --upstream {extra[0]}", click.get_current_context())
     command = mitmproxy_command(program, listen=listen, upstream=upstream, tape=tape, options=options, extra=extra)
-    if told := advice(upstream, listen, extra):
+    if told := advice(upstream, listen, extra, upstreams=options.get(UPSTREAMS_OPTION)):
         complain(told)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
-def advice(upstream: Upstream | None, listen: ListenAddress, extra: Sequence[str]) -> str:
+def advice(
+    upstream: Upstream | None, listen: ListenAddress, extra: Sequence[str], *, upstreams: str | None = None
+) -> str:
     """What the person has to tell the client; lines to paste into a shell stand alone."""
     if listen.port == 0:
         return "the system chooses the port; mitmproxy says below where it listens"
     if upstream is not None:
         return f"clients use {upstream.through(listen)} instead of {upstream.parts.geturl()}"
+    if upstreams is not None:
+        return f"clients use {listen.origin} and the paths of the routes in {upstreams}"
     if any(argument in {"-m", "--mode"} or argument.startswith("--mode=") for argument in extra):
         return ""
     certificate = shlex.quote(str(ca_certificate(extra)))

@@ -122,6 +122,22 @@ def test_a_forward_proxys_clients_get_lines_to_paste(started: list[list[str]], t
     ]
 
 
+@pytest.mark.parametrize("program", ["web", "dump"])
+def test_a_file_of_upstreams_leads_requests(program: str, started: list[list[str]], tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sc.yaml").write_text("routes: []")
+    result = run(program, "--upstreams", "sc.yaml", "--listen", "9000")
+    assert f"shadowcat_upstreams={tmp_path / 'sc.yaml'}" in started[0]
+    assert f"clients use http://127.0.0.1:9000 and the paths of the routes in {tmp_path / 'sc.yaml'}\n" in result.stderr
+
+
+def test_a_file_of_upstreams_that_is_not_there_is_said_before_anything_starts(started: list[list[str]]):
+    result = run("web", "--upstreams", "nowhere.yaml")
+    assert result.exit_code == 2
+    assert "nowhere.yaml" in result.stderr
+    assert not started
+
+
 @pytest.mark.parametrize("mode", [["--mode", "local"], ["-m", "local"], ["--mode=local"]])
 def test_a_mode_of_the_persons_own_gets_no_advice(mode: list[str], started: list[list[str]]):
     assert run("dump", "--", *mode).stderr == ""
