@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from shadowcat_core.jsonrpc import ErrorCode, error_response
+from shadowcat_core.jsonrpc import ErrorCode, Json, error_response
 from shadowcat_core.mcp import Era
 from shadowcat_core.messages import Message, RpcError
 from shadowcat_core.relay.asked import Asked
@@ -34,10 +34,19 @@ def failed(asked: Asked, error_for: Callable[[Message], RpcError]) -> Reply:
     )
 
 
-def store_away(asked: Asked, why: str) -> Reply:
+def sent_in_vain(tried: Sequence[tuple[str, str]]) -> RpcError:
+    """Write the error for a request that was sent, not answered, and could not be sent again: it may have run."""
+    names = ", ".join(f"{name} ({why})" for name, why in tried)
+    text = f"no MCP server answered this request, which was sent and may have run: {names}"
+    upstream = tried[-1][0] if tried else ""
+    data: dict[str, Json] = {"upstream": upstream, "tried": [name for name, _ in tried], "mayHaveRun": True}
+    return RpcError(ErrorCode.UPSTREAM_CLOSED, text, data)
+
+
+def store_away(asked: Asked, why: str, *, may_have_run: bool = False) -> Reply:
     """Answer when nobody can say whether there is such a session: the client keeps it, and may try again."""
     text = f"the store of sessions does not answer: {why}"
-    error = RpcError(ErrorCode.STORE_UNAVAILABLE, text, {"mayHaveRun": False})
+    error = RpcError(ErrorCode.STORE_UNAVAILABLE, text, {"mayHaveRun": may_have_run})
     bodies = [_written(message, error) for message in asked.requests]
     return Reply(_UNAVAILABLE, _together(bodies) if bodies else b"")
 

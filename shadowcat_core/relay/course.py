@@ -32,10 +32,13 @@ class Course:
         self._key = key
         self._caller = caller
         self._is_reported = True
-        self._lost_at: Member | None = None
+        self._lost_epoch = 0  # up to this one the session is known to be lost
         self._moves = 0
         self._attempts = 0
+        self._spent = 0  # attempts that reached a server, which no patience gives back
+        self._has_waited = False
         self._excluded: set[Member] = set()
+        self._refusing: set[Member] = set()
         self._pause_s = _FIRST_PAUSE_S
         self._deadline: float | None = None
 
@@ -47,7 +50,8 @@ class Course:
     async def go(self, *, anywhere: bool = True) -> Member | Refusal | None:
         """Find the upstream for the next attempt; None when nobody takes it, however long one waits.
 
-        Not `anywhere` means that only the session's own upstream will do, in the same upstream session.
+        Not `anywhere` means that only the session's own upstream will do, in the same upstream session; without a
+        session, the one that it was sent to.
 
         Raises:
             StoreUnavailable: the session would have to move, and the store does not answer.
@@ -65,7 +69,6 @@ class Course:
             if not anywhere or self._moves >= MAX_MOVES:
                 self.released()
                 return None
-            self._moves += 1
             moved = await self._move(mapping, member)
             if moved is not None:
                 return moved
@@ -79,6 +82,8 @@ class Course:
         if self.member is not None:
             self.failures.append((self.member.name, reason or str(kind)))
             self._excluded.add(self.member)
+        if kind is not FailureKind.CONNECT:
+            self._spent += 1
         self._report(lambda pool, member: pool.failed(member, kind, reason))
 
     def released(self) -> None:
@@ -87,15 +92,25 @@ class Course:
 
     def lost(self) -> None:
         """The upstream says that it does not know the session."""
-        self._lost_at = self.member
-        self._excluded.clear()
+        self._lost_epoch = 0 if self.mapping is None else self.mapping.epoch
+        self._begin_round()
+
+    def found(self) -> None:
+        """The session works where it is now: how often it was lost before counts no more."""
+        self._moves = 0
 
     def anew(self, mapping: SessionMapping) -> None:
         """Go another time, for a stream that goes on; `mapping` is where its session is by now."""
         self.mapping = mapping
-        self._attempts = 0
-        self._excluded.clear()
+        self._spent = 0
+        self._refusing.clear()
+        self._begin_round()
         self._pause_s, self._deadline = _FIRST_PAUSE_S, None
+
+    @property
+    def is_refused(self) -> bool:
+        """True when an upstream that works will not have the session."""
+        return bool(self._refusing)
 
     @property
     def may_move(self) -> bool:
@@ -106,6 +121,11 @@ class Course:
         if not self._is_reported and self.member is not None:
             self._is_reported = True
             tell(self.pool, self.member)
+
+    def _begin_round(self) -> None:
+        """Let all upstreams be tried once more."""
+        self._attempts = self._spent
+        self._excluded = set(self._refusing)
 
     def _begin(self, member: Member) -> None:
         self.member = member
@@ -118,11 +138,13 @@ class Course:
         bound = None if self.mapping is None else self.mapping.upstream.name
         if anywhere:
             return self.pool.pick(self._key, bound=bound, exclude=self._excluded)
+        if bound is None and self.member is not None:
+            bound = self.member.name
         others = [member for member in self.pool.members() if member.name != bound]
         return self.pool.pick(self._key, bound=bound, exclude=[*others, *self._excluded])
 
     def _must_move(self, mapping: SessionMapping, member: Member) -> bool:
-        if self._lost_at is not None:
+        if mapping.epoch <= self._lost_epoch:
             return True
         return self.pool.route.sticky and member.name != mapping.upstream.name
 
@@ -136,15 +158,16 @@ class Course:
                 self.failed(FailureKind.CONNECT, str(exc))
             else:  # it works, and will not have the session
                 self.failures.append((member.name, str(exc)))
+                self._refusing.add(member)
                 self._excluded.add(member)
                 self.released()
             return None
         if isinstance(revived, Refusal):
             self.released()
             return revived
-        self.mapping, self._lost_at = revived.mapping, None
+        self._moves += 1
+        self.mapping = revived.mapping
         if revived.mapping.upstream.name == member.name:
-            self._world.moved(mapping, revived)
             return member
         # Somebody was quicker, with another server.
         self.released()
@@ -158,11 +181,14 @@ class Course:
         now = self._world.clock_s()
         if self._deadline is None:
             self._deadline = now + self.pool.route.retry.patience_s
-            self.counts.waited += 1
-        if now + self._pause_s > self._deadline or self.pool.retry_in_s() is None:
+        if self._spent >= self.pool.route.retry.attempts or now + self._pause_s > self._deadline:
             return False
+        if self.pool.retry_in_s() is None or self._refusing.issuperset(self.pool.members()):
+            return False
+        if not self._has_waited:
+            self._has_waited = True
+            self.counts.waited += 1
         await self._world.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        self._excluded.clear()
-        self._attempts = 0
+        self._begin_round()
         return True

@@ -7,6 +7,7 @@ Whoever has the connections asks, in this order: `begin` for the first step; `fa
 Source: MCP 2025-11-25, Basic / Transports; `docs/upstreams.md` for what may be sent again.
 """
 
+from contextlib import suppress
 from typing import Final
 
 from shadowcat_core.content_coding import decoded_body
@@ -52,6 +53,7 @@ class Passage:
         self._world = world
         self._course = Course(world, pool, pool.key(asked.session_id, asked.headers), asked.caller)
         self._counted_at: str | None = None
+        self._may_have_run = False
         world.counts.requests += 1
 
     @property
@@ -90,9 +92,10 @@ class Passage:
         `sent` tells whether any byte of the request may have left.
         """
         self._course.failed(kind, reason)
+        self._may_have_run |= sent
         decision = self._may_repeat(sent=sent)
         if isinstance(decision, GiveUp):
-            return self._give_up(sent=sent)
+            return self._give_up()
         return await self._go(again=True, anywhere=decision.anywhere)
 
     def heard(self, status: int, headers: HeaderLookup) -> Heard:
@@ -124,8 +127,9 @@ class Passage:
         if mapping is None:
             return await self._begin_session(status, headers, body)
         if asked.method == "DELETE":
-            return await self._decide_about_deletion(mapping, status, headers)
-        if status == 404 or b"session" in decoded(headers, body).lower():
+            its = 404 if self._says_lost(status, headers, body) else status
+            return await self._decide_about_deletion(mapping, its, headers)
+        if self._says_lost(status, headers, body):
             return await self._find_again(status, headers)
         return self._let_pass(status, headers)
 
@@ -164,20 +168,26 @@ class Passage:
     # --- Requests ------------------------------------------------------------------------------------------------
 
     async def _go(self, *, again: bool = False, anywhere: bool = True) -> Leg | Reply:
-        course = self._course
         try:
-            found = await course.go(anywhere=anywhere)
+            found = await self._next(again=again, anywhere=anywhere)
         except StoreUnavailable as exc:
-            return answers.store_away(self.asked, str(exc))
+            return self._store_away(exc)
         if isinstance(found, Refusal):
             return self._refuse(found)
-        if found is None:
-            return self._unreachable()
+        return self._unreachable() if found is None else found
+
+    async def _next(self, *, again: bool = False, anywhere: bool = True) -> Leg | Refusal | None:
+        found = await self._course.go(anywhere=anywhere)
+        if not isinstance(found, Member):
+            return found
         if again:
             self._world.counts.sent_again += 1
         if self.asked.initialize is not None:
             self._count_session(found)
         return self._leg(found)
+
+    def _store_away(self, why: Exception) -> Reply:
+        return answers.store_away(self.asked, str(why), may_have_run=self._may_have_run)
 
     async def _use(self, session_id: str) -> SessionMapping | Refusal:
         """Find the session. When its server is gone, another one can vouch for a token that was refreshed meanwhile."""
@@ -226,7 +236,7 @@ class Passage:
             upstream=self.upstream,
         )
 
-    def _give_up(self, *, sent: bool) -> Reply:
+    def _give_up(self) -> Reply:
         if not self.asked.requests:
             self._world.counts.undelivered += 1
         else:
@@ -235,19 +245,23 @@ class Passage:
 
         def error_for(message: Message) -> RpcError:
             found = may_retry(
-                message, sent=sent, answered=False, hints=book.of(message.target), policy=policy, upstream=self.upstream
+                message, sent=True, answered=False, hints=book.of(message.target), policy=policy, upstream=self.upstream
             )
             # Of an array, one that must not be repeated keeps the others from it.
-            return found.error if isinstance(found, GiveUp) and found.error else unreachable(self._course.failures)
+            error = found.error if isinstance(found, GiveUp) else None
+            return error or answers.sent_in_vain(self._course.failures)
 
         return answers.failed(self.asked, error_for)
 
     def _unreachable(self) -> Reply:
+        failures = self._course.failures
         if not self.asked.requests and self.asked.messages:
             self._world.counts.undelivered += 1
+        elif self._may_have_run:
+            self._world.counts.given_up += 1
         else:
             self._world.counts.unreachable += 1
-        error = unreachable(self._course.failures, self.pool.retry_in_s())
+        error = answers.sent_in_vain(failures) if self._may_have_run else unreachable(failures, self.pool.retry_in_s())
         return answers.failed(self.asked, lambda _message: error)
 
     # --- Answers -------------------------------------------------------------------------------------------------
@@ -294,11 +308,13 @@ class Passage:
     async def _decide_about_failure(self, status: int, headers: HeaderLookup) -> Pass | Leg | Reply:
         """The server says that it, or what stands behind it, does not work."""
         self._course.failed(FailureKind.STATUS, f"HTTP {status}")
+        self._may_have_run = True
         decision = self._may_repeat(sent=True)
         if not isinstance(decision, GiveUp):
-            step = await self._go(again=True, anywhere=decision.anywhere)
-            if isinstance(step, Leg):
-                return step
+            with suppress(StoreUnavailable):
+                step = await self._next(again=True, anywhere=decision.anywhere)
+                if isinstance(step, Leg):
+                    return step
         return self._let_pass(status, headers)
 
     async def _decide_about_deletion(self, mapping: SessionMapping, status: int, headers: HeaderLookup) -> Decided:
@@ -311,7 +327,7 @@ class Passage:
             return passing
         self._world.counts.sessions_ended += 1
         self.pool.session_ended(mapping.upstream.name)
-        return Pass(passing.edits, _OK if status == 404 else None)
+        return Pass(passing.edits, _OK if status in _LOST else None)
 
     async def _find_again(self, status: int, headers: HeaderLookup) -> Decided:
         """The server does not know the session, so it has not done what was asked: begin anew, and send it there."""
@@ -321,9 +337,25 @@ class Passage:
             # It is about a request of the server's, which is gone with the session.
             self._world.counts.undelivered += 1
             return answers.failed(self.asked, lambda _message: unreachable(()))
-        step = await self._go(again=True)
-        # When nobody takes the session, its server has said all there is to say.
-        return step if isinstance(step, Leg) else self._let_pass(status, headers)
+        try:
+            step = await self._next(again=True)
+        except StoreUnavailable as exc:
+            return self._store_away(exc)
+        if isinstance(step, Refusal):
+            return self._refuse(step)
+        if step is None and not self._course.is_refused and self._course.may_move:
+            return self._unreachable()
+        # When those that work will not have the session, its server has said all there is to say.
+        return step or self._let_pass(status, headers)
+
+    def _says_lost(self, status: int, headers: HeaderLookup, body: bytes) -> bool:
+        """Say whether an answer means that the server does not know the session.
+
+        To GET, 404 is also what servers say that have no such streams; those that know the specification name a reason.
+        """
+        if status == 404 and self.asked.method != "GET":
+            return True
+        return status in _LOST and b"session" in decoded(headers, body).lower()
 
     async def _resumed(self, decided: GoOn | Leg | Tail) -> Decided:
         if isinstance(decided, Tail) and self.carriage is not None:

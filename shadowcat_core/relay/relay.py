@@ -64,6 +64,7 @@ class Relay:
             catch_up,
             self._moved,
         )
+        manager.on_revived = self._world.moved
 
     @property
     def counts(self) -> RelayCounts:

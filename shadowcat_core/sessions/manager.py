@@ -71,6 +71,8 @@ class SessionManager:
         self._revival_timeout_s = revival_timeout_s
         self._ending_timeout_s = ending_timeout_s
         self._on_unended = on_unended
+        self.on_revived: Callable[[SessionMapping, Revived], object] = lambda _before, _revived: None
+        """Hears once of each session that was begun anew here, however many asked for it: where it was, and is."""
         self._vouching = Vouching(ask, clock_ms=clock_ms, timeout_s=vouching_timeout_s)
         self._endings = asyncio.Semaphore(MAX_ENDINGS)
         self._revivals: dict[str, asyncio.Task[Revived | Refusal]] = {}
@@ -228,7 +230,11 @@ class SessionManager:
                 self._later(self._end_upstream(reviver.begun.upstream, mapping.protocol_version, headers))
         if in_force is None:
             return Refusal.UNKNOWN
-        return Revived(in_force, tuple(begun.changes) if in_force.upstream == begun.upstream else ())
+        if in_force.upstream != begun.upstream:
+            return Revived(in_force)
+        revived = Revived(in_force, tuple(begun.changes))
+        self.on_revived(record.mapping, revived)
+        return revived
 
     def _revived(self, session_id: str, task: asyncio.Task[Revived | Refusal]) -> None:
         if self._revivals.get(session_id) is task:
