@@ -24,6 +24,8 @@ from shadowcat_core.upstreams import Pool
 
 logger = logging.getLogger(__name__)
 
+UPSTREAM = "mcp.upstream"
+"""Name in the metadata of flows: the server that has it, or had it last."""
 _LEARNED_FROM = NOTED_METHODS | {"tools/list"}
 
 
@@ -129,6 +131,12 @@ class Ways:
 
     def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> None:
         """Change the request for an attempt."""
+        passage, exchange = self._passages.get(its_flow.id), self._registry.get(its_flow.id)
+        if passage is not None:
+            before = its_flow.metadata.get(UPSTREAM)
+            its_flow.metadata[UPSTREAM] = passage.upstream
+            if before is not None and exchange is not None:
+                self._on_note(exchange, f"{'goes on' if leg.resumes else 'sent again'} at {passage.upstream}")
         request, endpoint = its_flow.request, leg.endpoint
         request.scheme, request.host, request.port, request.path = (
             endpoint.scheme,
