@@ -8,7 +8,7 @@ origin that the client talks to and to no other, whatever a server announces.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
 from mitmproxy import ctx, flow, hooks, http
@@ -166,7 +166,9 @@ class _Handler(ReplayHandler):
         self._is_shown = is_shown
         self._is_closed = False
         self._body: _Body | None = None
-        self._theirs: object = False  # what other addons made of `response.stream`
+        self._theirs: bool | Callable[[bytes], bytes | list[bytes]] = (
+            False  # what other addons made of `response.stream`
+        )
 
     async def ask(self) -> Answer:
         """Send the request, and give the answer.
@@ -205,6 +207,7 @@ class _Handler(ReplayHandler):
                 io.writer.transport.abort()
         for timer in self.wakeup_timer:
             timer.cancel()
+        self._let_body_go(is_whole=False)
         self.flow.live = False
         self.flow.resume()  # nobody needs to decide about it any more
 
@@ -217,10 +220,7 @@ class _Handler(ReplayHandler):
             if self.has_ended:
                 return
             self.has_ended = True
-        elif self._is_closed and hook.args()[0] is self.flow:
-            return  # addons were told how it ended, or will be
-        if hook.name == "response":
-            self._give_body_back()
+            self._let_body_go(is_whole=hook.name == "response")
         await self._tell(hook)
         if hook.name == "responseheaders":
             self._take_body()
@@ -250,8 +250,8 @@ class _Handler(ReplayHandler):
         self._body = _Body(response, self._asked)
         response.stream = self._pass
 
-    def _pass(self, data: bytes) -> bytes | list[bytes]:
-        passed: bytes | list[bytes] = self._theirs(data) if callable(self._theirs) else data
+    def _pass(self, data: bytes) -> Iterable[bytes] | bytes:
+        passed = self._theirs(data) if callable(self._theirs) else data
         body = self._body
         if body is not None and data and not self.done.is_set():
             body.take(data)
@@ -260,10 +260,14 @@ class _Handler(ReplayHandler):
                 self.done.set()
         return passed
 
-    def _give_body_back(self) -> None:
+    def _let_body_go(self, *, is_whole: bool) -> None:
+        """Leave the response as addons would have it without us. Its flow may be kept for long, and we are not."""
         response, body = self.flow.response, self._body
-        if response is not None and body is not None and not self._theirs:
-            response.stream = False
+        if response is None or body is None:
+            return
+        if response.stream == self._pass:
+            response.stream = self._theirs
+        if is_whole and not self._theirs:
             response.raw_content = b"".join(body.raw)
 
     async def _end_here(self, response: http.Response) -> None:
@@ -272,7 +276,7 @@ class _Handler(ReplayHandler):
         if callable(self._theirs):
             self._theirs(b"")  # as mitmproxy tells of the end
         response.timestamp_end = time.time()  # noqa: TID251 - mitmproxy's times are the wall clock's
-        self._give_body_back()
+        self._let_body_go(is_whole=True)
         await self._tell(hooks.all_hooks["response"](self.flow))
 
 

@@ -213,6 +213,7 @@ async def test_a_server_that_falls_silent_is_given_up_after_the_time(mitm, origi
     assert [(is_own(flow), flow.error.msg, flow.live) for flow in given_up] == [
         (True, "no answer in time", False)
     ] * is_shown
+    assert all(flow.response is None or flow.response.stream is False for flow in given_up)
 
 
 @SHOWN

@@ -104,6 +104,7 @@ async def test_every_addon_hears_of_a_shown_request(mitm, origin):
         "response",
     ]
     assert all(is_own(flow) and flow.is_replay == "request" for flow in mitm.overheard.flows)
+    assert mitm.overheard.flows[-1].response.stream is False
     assert mitm.overheard.bodies == [PONG]
 
 
@@ -133,6 +134,7 @@ async def test_an_addon_may_stream_what_is_shown(mitm, origin, stream):
     async with origin.answering(lambda exchange: exchange.answer(b"sent", cut=2)):
         assert (await asking(mitm, origin.url)).body == b"sent"
     assert mitm.overheard.bodies == [None]
+    assert mitm.overheard.flows[-1].response.stream is stream
 
 
 async def test_a_request_that_somebody_kills_is_an_error(mitm, origin):
