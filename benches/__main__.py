@@ -35,6 +35,7 @@ BENCHES = (
     "resumption",
     "upstreams",
     "proxy",
+    "relay",
 )
 PACKAGES = ("mitmproxy", "orjson", "httpx-sse")
 WITHIN_S = 240

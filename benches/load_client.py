@@ -48,8 +48,8 @@ class Client:
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
 
-    def begin(self) -> None:
-        """Begin a session as clients do, and go on in it.
+    def begin(self) -> str:
+        """Begin a session as clients do, and go on in it. Returns its id.
 
         Raises:
             WireDiffersError: the answer names no session.
@@ -62,6 +62,7 @@ class Client:
         if named is None:
             raise WireDiffersError(f"no session: {received[:200]!r}")
         self._session = named[1].decode()
+        return self._session
 
     def calls(self, count: int) -> list[float]:
         """Call a tool `count` times, one after the other. Returns the round trips in µs."""

@@ -47,10 +47,9 @@ BEGUN = (
     b'{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},'
     b'"serverInfo":{"name":"load","version":"1"}}}'
 )
-SESSION = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: 5c0f7ce1a9f0454a8d9b6fa8c7a4d2e3\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(BEGUN), BEGUN)
-)
+SESSION_ID = "5c0f7ce1a9f0454a8d9b6fa8c7a4d2e3"
+SESSION = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+SESSION %= (SESSION_ID.encode(), len(BEGUN), BEGUN)
 
 
 class WireDiffersError(Exception):
