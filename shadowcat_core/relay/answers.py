@@ -45,7 +45,15 @@ def sent_in_vain(tried: Sequence[tuple[str, str]]) -> RpcError:
 
 def store_away(asked: Asked, why: str, *, may_have_run: bool = False) -> Reply:
     """Answer when nobody can say whether there is such a session: the client keeps it, and may try again."""
-    text = f"the store of sessions does not answer: {why}"
+    return _unavailable(asked, f"the store of sessions does not answer: {why}", may_have_run=may_have_run)
+
+
+def not_kept(asked: Asked, why: str) -> Reply:
+    """Answer when a server has begun a session that cannot be kept: nobody would know it at the next request."""
+    return _unavailable(asked, f"the session cannot be kept: {why}", may_have_run=True)
+
+
+def _unavailable(asked: Asked, text: str, *, may_have_run: bool) -> Reply:
     error = RpcError(ErrorCode.STORE_UNAVAILABLE, text, {"mayHaveRun": may_have_run})
     bodies = [_written(message, error) for message in asked.requests]
     return Reply(_UNAVAILABLE, _together(bodies) if bodies else b"")

@@ -41,6 +41,7 @@ _UPSTREAM_FAILS: Final = (502, 503, 504)
 _LOST: Final = (400, 404)
 """404 is what a server says of a session that it does not know; some say 400 (server-everything)."""
 _OK: Final = 200
+_NOT_FOUND: Final = 404
 
 
 class Passage:
@@ -78,6 +79,8 @@ class Passage:
             if isinstance(found, Refusal):
                 return self._refuse(found)
             self._course.mapping = found
+            if asked.method == "DELETE" and not self._is_there(found.upstream.name):
+                return await self._end_unheard(found)
             if asked.last_event_id is not None:
                 way = way_back(self._world.keeper, found.session_id, asked.last_event_id, epoch=found.epoch)
                 if way is not None:
@@ -92,6 +95,8 @@ class Passage:
         `sent` tells whether any byte of the request may have left.
         """
         self._course.failed(kind, reason)
+        if self.asked.method == "DELETE" and self.mapping is not None:
+            return await self._end_unheard(self.mapping)
         self._may_have_run |= sent
         decision = self._may_repeat(sent=sent)
         if isinstance(decision, GiveUp):
@@ -127,7 +132,7 @@ class Passage:
         if mapping is None:
             return await self._begin_session(status, headers, body)
         if asked.method == "DELETE":
-            its = 404 if self._says_lost(status, headers, body) else status
+            its = _NOT_FOUND if self._says_lost(status, headers, body) else status
             return await self._decide_about_deletion(mapping, its, headers)
         if self._says_lost(status, headers, body):
             return await self._find_again(status, headers)
@@ -291,6 +296,9 @@ class Passage:
         answer = self._answer_of(status, headers, body)
         result = None if answer is None else answer.get("result")
         version = result.get("protocolVersion") if isinstance(result, dict) else None
+        if answer is None and len(body) >= MAX_HANDSHAKE_BYTES:
+            # Its session would be unknown at the next request.
+            return answers.not_kept(asked, str(MessageTooLarge(len(body), MAX_HANDSHAKE_BYTES)))
         if initialize is None or answer is None or not isinstance(version, str):
             return Pass()  # it refuses, or what it says is no business of ours
         try:
@@ -301,7 +309,7 @@ class Passage:
                 asked.authorization,
             )
         except (StoreError, MessageTooLarge, ValueError) as exc:
-            return answers.store_away(asked, str(exc))
+            return answers.not_kept(asked, str(exc))
         self._world.counts.sessions_begun += 1
         return self._let_pass(status, headers, begins=True)
 
@@ -310,7 +318,7 @@ class Passage:
         self._course.failed(FailureKind.STATUS, f"HTTP {status}")
         self._may_have_run = True
         decision = self._may_repeat(sent=True)
-        if not isinstance(decision, GiveUp):
+        if not isinstance(decision, GiveUp) and self.asked.method != "DELETE":
             with suppress(StoreUnavailable):
                 step = await self._next(again=True, anywhere=decision.anywhere)
                 if isinstance(step, Leg):
@@ -319,15 +327,29 @@ class Passage:
 
     async def _decide_about_deletion(self, mapping: SessionMapping, status: int, headers: HeaderLookup) -> Decided:
         try:
-            is_over = await self._world.manager.end_deleted(mapping, status)
+            is_over = await self._end(mapping, status)
         except StoreUnavailable as exc:
-            return answers.store_away(self.asked, str(exc))
-        passing = self._let_pass(status, headers)
-        if not is_over:
-            return passing
-        self._world.counts.sessions_ended += 1
-        self.pool.session_ended(mapping.upstream.name)
-        return Pass(passing.edits, _OK if status in _LOST else None)
+            return self._store_away(exc)
+        return Pass(self._let_pass(status, headers).edits, _OK if is_over and status == _NOT_FOUND else None)
+
+    async def _end_unheard(self, mapping: SessionMapping) -> Reply:
+        """End a session here, when its server cannot hear of it: that forgets it in time, if it has not yet."""
+        try:
+            await self._end(mapping, _NOT_FOUND)
+        except StoreUnavailable as exc:
+            return self._store_away(exc)
+        return Reply(_OK)
+
+    def _is_there(self, name: str) -> bool:
+        member = self.pool.member(name)
+        return member is not None and member.is_usable
+
+    async def _end(self, mapping: SessionMapping, status: int) -> bool:
+        is_over = await self._world.manager.end_deleted(mapping, status)
+        if is_over:
+            self._world.counts.sessions_ended += 1
+            self.pool.session_ended(mapping.upstream.name)
+        return is_over
 
     async def _find_again(self, status: int, headers: HeaderLookup) -> Decided:
         """The server does not know the session, so it has not done what was asked: begin anew, and send it there."""
@@ -353,7 +375,7 @@ class Passage:
 
         To GET, 404 is also what servers say that have no such streams; those that know the specification name a reason.
         """
-        if status == 404 and self.asked.method != "GET":
+        if status == _NOT_FOUND and self.asked.method != "GET":
             return True
         return status in _LOST and b"session" in decoded(headers, body).lower()
 

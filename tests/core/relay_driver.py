@@ -4,6 +4,7 @@ import asyncio
 import json
 
 from shadowcat_core.errors import StoreUnavailable
+from shadowcat_core.jsonrpc import ErrorCode
 from shadowcat_core.mcp import Direction, Era, HeaderFields, Transport
 from shadowcat_core.messages import MessageBatch, MessageContext
 from shadowcat_core.relay import Asked, Gather, GoOn, Leg, Pass, Relay, Reply, Tail
@@ -17,6 +18,8 @@ from tests.core.resumption_world import Unsteady, settle
 from tests.core.upstream_parts import fleet, route
 
 CONTEXT = MessageContext(Direction.CLIENT_TO_SERVER, Transport.HTTP)
+UNREACHABLE = (ErrorCode.UPSTREAM_UNREACHABLE, False)
+MAY_HAVE_RUN = (ErrorCode.UPSTREAM_CLOSED, True)
 QUICK = {"active": None, "backoff": {"base_s": 0.5, "max_s": 2}}
 
 
@@ -359,3 +362,8 @@ async def begun(world: World, proxy=None, version=VERSION, **headers) -> Client:
     client.session_id = exchange.headers["mcp-session-id"]
     assert (await client.post(notification("notifications/initialized"), proxy, **headers)).status == 202
     return client
+
+
+def error_of(exchange) -> tuple[int, bool]:
+    error = exchange.json["error"]
+    return error["code"], error["data"]["mayHaveRun"]

@@ -203,6 +203,7 @@ class FakeServer:
         self.lives = 1
         self.say = {}
         self.asked = []
+        self.was_asked = asyncio.Event()
         self.sessions = {}
         self.begun = []
         self.executed = Counter()
@@ -245,6 +246,7 @@ class FakeServer:
         named = [message.get("method") or "answer" for message in messages] or [method]
         session_id = headers.get("mcp-session-id")
         self.asked.append((named[0], session_id, headers, body))
+        self.was_asked.set()
         if self.say.get(named[0]):
             said = self.say[named[0]].popleft()
             if isinstance(said, BaseException):
@@ -253,9 +255,10 @@ class FakeServer:
                 return said
         if named[0] == "initialize":
             return self._initialize(messages[0])
-        session = (
-            self.sessions.get(session_id) if self.gives_sessions else self.sessions.setdefault(None, ServerSession(""))
-        )
+        if not self.gives_sessions:
+            session_id = None
+            self.sessions.setdefault(None, ServerSession(None))
+        session = self.sessions.get(session_id)
         if session is None:
             status, text = self.unknown
             return Head(status, text)

@@ -1,4 +1,4 @@
-"""A request goes where it can be answered, again where that does no harm, and else its client learns what may have run."""
+"""A request goes where it can be answered, again where that is harmless; else its client learns what may have run."""
 
 import json
 
@@ -10,39 +10,17 @@ from shadowcat_core.mcp import Era
 from shadowcat_core.messages import Message
 from shadowcat_core.relay import Pass
 from shadowcat_core.upstreams import State
-from tests.core.relay_driver import CONTEXT, World, begun
+from tests.core.relay_driver import CONTEXT, MAY_HAVE_RUN, UNREACHABLE, begun, error_of
 from tests.core.relay_parts import Head, call, notification, request, result
 from tests.core.upstream_parts import break_down, named, upstream
 
-pytestmark = pytest.mark.usefixtures("_closing")
-WORLDS = []
-
-
-@pytest.fixture
-async def _closing():
-    yield
-    while WORLDS:
-        await WORLDS.pop().aclose()
-
-
-def world(*names, **options) -> World:
-    WORLDS.append(World(*names, **options))
-    return WORLDS[-1]
-
-
-def error_of(exchange) -> tuple[int, bool]:
-    error = exchange.json["error"]
-    return error["code"], error["data"]["mayHaveRun"]
-
-
-UNREACHABLE = (ErrorCode.UPSTREAM_UNREACHABLE, False)
-MAY_HAVE_RUN = (ErrorCode.UPSTREAM_CLOSED, True)
+pytest_plugins = ["tests.core.relay_fixtures"]
 
 
 # --- Whose it is --------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_without_a_session_passes_as_it_is():
+async def test_a_request_without_a_session_passes_as_it_is(world):
     its = world("a")
     its.servers["a"].gives_sessions = False
     exchange = await its.proxy.do("POST", request(1, "tools/list"), x_team="blue")
@@ -56,7 +34,7 @@ async def test_a_request_without_a_session_passes_as_it_is():
     ("method", "body", "request_id"),
     [("POST", request("x", "ping"), "x"), ("POST", notification("notifications/cancelled"), None), ("GET", b"", None)],
 )
-async def test_an_unknown_session_is_refused_as_servers_do(method, body, request_id):
+async def test_an_unknown_session_is_refused_as_servers_do(world, method, body, request_id):
     its = world("a")
     exchange = await its.proxy.do(method, body, mcp_session_id="unknown")
     assert (exchange.status, exchange.json["error"]["code"], exchange.json["id"]) == (404, -32600, request_id)
@@ -64,7 +42,7 @@ async def test_an_unknown_session_is_refused_as_servers_do(method, body, request
     assert its.proxy.counts.refused == 1
 
 
-async def test_a_session_of_somebody_else_is_as_unknown():
+async def test_a_session_of_somebody_else_is_as_unknown(world):
     its = world("a")
     client = await begun(its, authorization="Bearer mine")
     assert (await client.post(request(1, "ping"), authorization="Bearer theirs")).status == 404
@@ -72,7 +50,7 @@ async def test_a_session_of_somebody_else_is_as_unknown():
     assert (await client.post(request(1, "ping"), authorization="Bearer mine")).status == 200
 
 
-async def test_a_modern_request_has_no_session_whatever_header_it_carries():
+async def test_a_modern_request_has_no_session_whatever_header_it_carries(world):
     its = world("a")
     its.servers["a"].gives_sessions = False
     exchange = await its.proxy.do("POST", request(1, "tools/list"), era=Era.MODERN, mcp_session_id="unknown")
@@ -82,7 +60,7 @@ async def test_a_modern_request_has_no_session_whatever_header_it_carries():
     assert (exchange.status, error_of(exchange)) == (502, UNREACHABLE)
 
 
-async def test_a_modern_initialize_begins_no_session():
+async def test_a_modern_initialize_begins_no_session(world):
     its = world("a")
     its.servers["a"].then("initialize", Head(200, result(0, protocolVersion="2026-07-28"), mcp_session_id="its-own"))
     exchange = await its.proxy.do("POST", request(0, "initialize"), era=Era.MODERN)
@@ -99,7 +77,7 @@ async def test_a_modern_initialize_begins_no_session():
         ("GET", b"", []),
     ],
 )
-async def test_while_nobody_knows_of_a_session_its_client_is_told_to_keep_it(method, body, answered):
+async def test_while_nobody_knows_of_a_session_its_client_is_told_to_keep_it(world, method, body, answered):
     its = world("a")
     client = await begun(its)
     its.proxy.log.is_away = True
@@ -113,7 +91,7 @@ async def test_while_nobody_knows_of_a_session_its_client_is_told_to_keep_it(met
     assert {(each["error"]["code"], each["error"]["data"]["mayHaveRun"]) for each in bodies} == {(-31004, False)}
 
 
-async def test_what_is_told_about_the_upstream_goes_on_the_way():
+async def test_what_is_told_about_the_upstream_goes_on_the_way(world):
     its = world("a", upstreams=[upstream("a", headers={"X-Api-Key": "k"}, port=3097)])
     client = await begun(its)
     exchange = await client.post(request(1, "ping"), accept_encoding="gzip", x_api_key="theirs")
@@ -127,7 +105,7 @@ async def test_what_is_told_about_the_upstream_goes_on_the_way():
 # --- What failed --------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_that_was_never_sent_goes_to_another_server():
+async def test_a_request_that_was_never_sent_goes_to_another_server(world):
     its = world("a", "b")
     client = await begun(its)
     its.servers["a"].die()
@@ -139,7 +117,7 @@ async def test_a_request_that_was_never_sent_goes_to_another_server():
     assert named(its.proxy.pool, "a").counts.failures == 1
 
 
-async def test_a_request_waits_for_its_server_to_come_back():
+async def test_a_request_waits_for_its_server_to_come_back(world):
     its = world("a")
     client = await begun(its)
     server = its.servers["a"]
@@ -155,7 +133,7 @@ async def test_a_request_waits_for_its_server_to_come_back():
 
 
 @pytest.mark.parametrize("patience_s", [0, 3, 10])
-async def test_patience_ends_with_an_error_that_says_that_nothing_ran(patience_s):
+async def test_patience_ends_with_an_error_that_says_that_nothing_ran(world, patience_s):
     its = world("a", "b", retry={"patience_s": patience_s})
     client = await begun(its)
     for server in its.servers.values():
@@ -169,7 +147,7 @@ async def test_patience_ends_with_an_error_that_says_that_nothing_ran(patience_s
     assert (await client.mapping()).epoch == 1
 
 
-async def test_a_session_that_has_to_move_has_all_of_the_patience():
+async def test_a_session_that_has_to_move_has_all_of_the_patience(world):
     its = world("a", "b")
     client = await begun(its)
     for server in its.servers.values():
@@ -182,7 +160,7 @@ async def test_a_session_that_has_to_move_has_all_of_the_patience():
     assert exchange.json["result"] == {"by": "b"}
 
 
-async def test_a_server_that_all_drain_from_is_not_waited_for():
+async def test_a_server_that_all_drain_from_is_not_waited_for(world):
     its = world("a")
     client = await begun(its)
     its.proxy.fleet.drain("a")
@@ -194,7 +172,7 @@ async def test_a_server_that_all_drain_from_is_not_waited_for():
     assert its.proxy.counts.waited == 0
 
 
-async def test_a_call_that_may_have_run_is_not_repeated_and_its_client_is_told():
+async def test_a_call_that_may_have_run_is_not_repeated_and_its_client_is_told(world):
     its = world("a", "b")
     client = await begun(its)
     exchange = await client.post(call(7, how="dies"))
@@ -204,14 +182,14 @@ async def test_a_call_that_may_have_run_is_not_repeated_and_its_client_is_told()
 
 
 @pytest.mark.parametrize("body", [request(1, "tools/list"), call(1, "search")])
-async def test_what_may_run_twice_goes_again(body):
+async def test_what_may_run_twice_goes_again(world, body):
     its = world("a", "b", retry={"tools": ["search"]})
     client = await begun(its)
     its.servers["a"].then(json.loads(body)["method"], ConnectionResetError("reset"))
     assert (await client.post(body)).json["result"] == {"by": "b"}
 
 
-async def test_a_tool_that_its_server_says_is_read_only_goes_again():
+async def test_a_tool_that_its_server_says_is_read_only_goes_again(world):
     its = world("a", "b")
     client = await begun(its)
     asked = Message(request(1, "tools/list"), CONTEXT)
@@ -224,7 +202,7 @@ async def test_a_tool_that_its_server_says_is_read_only_goes_again():
     assert its.proxy.caught_up == 2
 
 
-async def test_a_request_that_was_sent_and_finds_nobody_then_may_have_run():
+async def test_a_request_that_was_sent_and_finds_nobody_then_may_have_run(world):
     its = world("a", retry={"tools": ["search"]})
     client = await begun(its)
     exchange = client.open("POST", call(1, "search", how="dies"))
@@ -236,7 +214,7 @@ async def test_a_request_that_was_sent_and_finds_nobody_then_may_have_run():
     assert error_of(exchange) == MAY_HAVE_RUN
 
 
-async def test_a_request_that_kills_servers_does_so_no_oftener_than_the_route_says():
+async def test_a_request_that_kills_servers_does_so_no_oftener_than_the_route_says(world):
     its = world("a", retry={"tools": ["search"], "attempts": 3})
     client = await begun(its)
     exchange = await client.post(call(1, "search", how="dies"))
@@ -245,7 +223,7 @@ async def test_a_request_that_kills_servers_does_so_no_oftener_than_the_route_sa
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-async def test_a_server_that_says_that_it_cannot_is_left_for_another_where_that_does_no_harm(status):
+async def test_a_server_that_says_that_it_cannot_is_left_for_another_where_that_does_no_harm(world, status):
     its = world("a", "b")
     client = await begun(its)
     its.servers["a"].then("tools/list", Head(status, b"sorry"))
@@ -256,7 +234,7 @@ async def test_a_server_that_says_that_it_cannot_is_left_for_another_where_that_
     assert {member.counts.failures for member in its.proxy.pool.members()} == {1}
 
 
-async def test_what_the_only_server_says_passes_when_nobody_else_takes_the_request():
+async def test_what_the_only_server_says_passes_when_nobody_else_takes_the_request(world):
     its = world("a", retry={"patience_s": 0})
     client = await begun(its)
     its.servers["a"].then("tools/list", Head(503, b"sorry"))
@@ -265,7 +243,7 @@ async def test_what_the_only_server_says_passes_when_nobody_else_takes_the_reque
     assert its.proxy.counts.unreachable == 0
 
 
-async def test_another_error_of_a_server_passes():
+async def test_another_error_of_a_server_passes(world):
     its = world("a", "b")
     client = await begun(its)
     its.servers["a"].then("tools/list", Head(500, b"oh"))
@@ -273,7 +251,7 @@ async def test_another_error_of_a_server_passes():
     assert (exchange.status, bytes(exchange.received)) == (500, b"oh")
 
 
-async def test_a_server_that_is_down_is_not_tried():
+async def test_a_server_that_is_down_is_not_tried(world):
     its = world("a", "b")
     client = await begun(its)
     break_down(its.proxy.pool, "a")
@@ -285,7 +263,7 @@ async def test_a_server_that_is_down_is_not_tried():
 # --- Arrays, notifications, answers -------------------------------------------------------------------------------
 
 
-async def test_each_request_of_an_array_gets_its_error():
+async def test_each_request_of_an_array_gets_its_error(world):
     its = world("a", "b")
     client = await begun(its)
     its.servers["a"].then("ping", ConnectionResetError("reset"))
@@ -298,7 +276,7 @@ async def test_each_request_of_an_array_gets_its_error():
     assert [each["result"] for each in exchange.json] == [{"by": "b"}, {"by": "b"}]
 
 
-async def test_a_notification_that_reaches_nobody_ends_no_session():
+async def test_a_notification_that_reaches_nobody_ends_no_session(world):
     its = world("a", retry={"patience_s": 0})
     client = await begun(its)
     its.servers["a"].then("notifications/own", ConnectionResetError("reset"))
@@ -309,7 +287,7 @@ async def test_a_notification_that_reaches_nobody_ends_no_session():
 
 
 @pytest.mark.parametrize("message", [result(9, roots=[]), notification("notifications/progress", progressToken=1)])
-async def test_what_answers_a_server_reaches_the_session_that_asked_or_nobody(message):
+async def test_what_answers_a_server_reaches_the_session_that_asked_or_nobody(world, message):
     its = world("a", "b")
     client = await begun(its)
     its.servers["a"].restart()
@@ -322,7 +300,7 @@ async def test_what_answers_a_server_reaches_the_session_that_asked_or_nobody(me
     assert (await client.post(call(1))).json["result"] == {"by": "b"}
 
 
-async def test_an_answer_without_a_session_waits_for_the_server_that_it_was_sent_to():
+async def test_an_answer_without_a_session_waits_for_the_server_that_it_was_sent_to(world):
     its = world("a")
     its.servers["a"].gives_sessions = False
     its.servers["a"].then("answer", ConnectionResetError("reset"))
@@ -331,14 +309,14 @@ async def test_an_answer_without_a_session_waits_for_the_server_that_it_was_sent
     assert its.proxy.counts.undelivered == 0
 
 
-async def test_a_body_that_is_no_message_has_a_status_alone_when_nobody_takes_it():
+async def test_a_body_that_is_no_message_has_a_status_alone_when_nobody_takes_it(world):
     its = world("a", retry={"patience_s": 0})
     its.servers["a"].die()
     exchange = await its.proxy.do("GET", era=None)
     assert (exchange.status, exchange.received) == (502, b"")
 
 
-async def test_the_store_may_be_away_when_a_session_has_to_move():
+async def test_the_store_may_be_away_when_a_session_has_to_move(world):
     its = world("a", "b")
     client = await begun(its)
     its.servers["a"].die()
@@ -354,7 +332,7 @@ async def test_the_store_may_be_away_when_a_session_has_to_move():
     assert its.servers["b"].sessions == {}
 
 
-async def test_a_client_that_leaves_says_nothing_of_a_server():
+async def test_a_client_that_leaves_says_nothing_of_a_server(world):
     its = world("a")
     client = await begun(its)
     its.servers["a"].die()
