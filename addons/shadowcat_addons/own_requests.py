@@ -166,9 +166,8 @@ class _Handler(ReplayHandler):
         self._is_shown = is_shown
         self._is_closed = False
         self._body: _Body | None = None
-        self._theirs: bool | Callable[[bytes], bytes | list[bytes]] = (
-            False  # what other addons made of `response.stream`
-        )
+        # What other addons made of `response.stream`.
+        self._theirs: bool | Callable[[bytes], Iterable[bytes] | bytes] = False
 
     async def ask(self) -> Answer:
         """Send the request, and give the answer.
