@@ -22,8 +22,7 @@ _PRIMES_SINCE: Final = "2025-11-25"
 _MAX_BARREN: Final = 5
 """Reconnections in a row that brought nothing."""
 _FIRST_PAUSE_MS: Final = 100
-_LOST: Final = (400, 404)
-_NO_STREAM: Final = (401, 403, 405, 406, 410, 415, 501)
+_NO_STREAM: Final = (400, 401, 403, 405, 406, 410, 415, 501)
 """The server will not have it, however often one asks."""
 
 
@@ -99,9 +98,13 @@ class Carriage:
         self._is_released = True
         if self._has_left:
             self._world.left -= 1
-        if self.stream is not None:
-            self._world.carried.pop(self.stream, None)
-            self._world.keeper.release(self.stream)
+        stream = self.stream
+        if self._way is not None:
+            self._way.leave()
+            stream = self._way.stream  # it was found when its client had left
+        if stream is not None:
+            self._world.carried.pop(stream, None)
+            self._world.keeper.release(stream)
 
     def taken(self) -> None:
         """Another proxy reads the stream now, or its session has ended."""
@@ -139,16 +142,23 @@ class Carriage:
         if mapping is None or stream is None or not _streams(status, headers):
             return Gather(MAX_REFUSAL_BYTES)
         stream.reconnect(mapping.epoch)
+        self._course.found()
         self.is_reconnecting = False
         self._world.counts.streams_reconnected += 1
         return GoOn()
 
-    async def decide(self, status: int) -> Leg | Tail:
-        """The server does not go on with the stream: say what is done instead."""
+    async def decide(self, status: int, *, is_lost: bool) -> Leg | Tail:
+        """The server does not go on with the stream: say what is done instead.
+
+        `is_lost` means that it does not know the session.
+
+        Raises:
+            StoreUnavailable: the session would have to move, and the store does not answer.
+        """
         reason = f"the server answers with HTTP {status}"
-        if status in _NO_STREAM:
+        if status in _NO_STREAM and not is_lost:
             return self._without_answers(reason)
-        if status in _LOST:
+        if is_lost:
             if self.stream is not None and self.stream.purpose.requests:
                 return self._without_answers("its session was lost")
             self._course.lost()
@@ -183,14 +193,15 @@ class Carriage:
     async def _connect(self, reason: str) -> Leg | Tail:
         course, stream = self._course, self.stream
         mapping = course.mapping
-        if mapping is None or stream is None:
+        if mapping is None or stream is None or self.is_over:
             return Tail(cut=reason)
         # Others may have moved it meanwhile; and a session whose stream is open is in use.
         found = await self._world.manager.use(mapping.session_id, self._asked.authorization, self._asked.caller)
-        if isinstance(found, Refusal):
-            return Tail()
-        course.anew(found)
         answers = bool(stream.purpose.requests)
+        if isinstance(found, Refusal):
+            # Whoever comes back hears why, and one with a newer token may go on.
+            return Tail(cut="its session is not known to the proxy any more" if answers else None)
+        course.anew(found)
         if answers and found.epoch != stream.epoch:
             return self._without_answers("its session was lost")
         member = await course.go(anywhere=not answers)

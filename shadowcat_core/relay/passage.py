@@ -7,11 +7,11 @@ Whoever has the connections asks, in this order: `begin` for the first step; `fa
 Source: MCP 2025-11-25, Basic / Transports; `docs/upstreams.md` for what may be sent again.
 """
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final
 
-from shadowcat_core.content_coding import decoded_body
-from shadowcat_core.errors import InvalidMessage, MessageTooLarge, StoreError, StoreUnavailable
+from shadowcat_core.errors import MessageTooLarge, StoreError, StoreUnavailable
 from shadowcat_core.jsonrpc import dump
 from shadowcat_core.limits import MAX_HANDSHAKE_BYTES, MAX_REFUSAL_BYTES
 from shadowcat_core.mcp import SESSION_ID_HEADER, Era, HeaderLookup
@@ -20,11 +20,12 @@ from shadowcat_core.relay import answers
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.carriage import Carriage
 from shadowcat_core.relay.course import Course
-from shadowcat_core.relay.steps import Decided, Gather, GoOn, Heard, Leg, Pass, Reply, Tail
+from shadowcat_core.relay.said import LOST, answered_in, says_lost
+from shadowcat_core.relay.steps import Decided, Gather, Heard, Leg, Pass, Reply, Tail
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import WayBack, way_back
 from shadowcat_core.sessions import Handshake, SessionMapping, Upstream
-from shadowcat_core.sessions.lifecycle import Answer, HeaderEdit, Refusal, answered_with, request_edits, response_edits
+from shadowcat_core.sessions.lifecycle import HeaderEdit, Refusal, request_edits, response_edits
 from shadowcat_core.upstreams import (
     FailureKind,
     GiveUp,
@@ -38,8 +39,6 @@ from shadowcat_core.upstreams import (
 )
 
 _UPSTREAM_FAILS: Final = (502, 503, 504)
-_LOST: Final = (400, 404)
-"""404 is what a server says of a session that it does not know; some say 400 (server-everything)."""
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
@@ -108,16 +107,20 @@ class Passage:
         asked, mapping = self.asked, self.mapping
         carriage = self.carriage
         if carriage is not None and carriage.is_reconnecting:
-            self._course.succeeded()
+            if status not in _UPSTREAM_FAILS:
+                self._course.succeeded()
             return carriage.heard(status, headers)
         if status in _UPSTREAM_FAILS:
             return Gather(MAX_REFUSAL_BYTES)
         self._course.succeeded()
         if mapping is None:
-            if asked.initialize is not None and status == _OK and asked.era is not Era.MODERN:
-                return Gather(MAX_HANDSHAKE_BYTES, lambda body: self._answer_of(status, headers, body) is not None)
+            initialize = asked.initialize
+            if initialize is not None and status == _OK and asked.era is not Era.MODERN:
+                return Gather(
+                    MAX_HANDSHAKE_BYTES, lambda body: answered_in(initialize, status, headers, body) is not None
+                )
             return Pass()
-        if asked.method == "DELETE" or (status in _LOST and self._course.may_move):
+        if asked.method == "DELETE" or (status in LOST and self._course.may_move):
             return Gather(MAX_REFUSAL_BYTES)
         return self._let_pass(status, headers)
 
@@ -126,15 +129,15 @@ class Passage:
         asked, mapping = self.asked, self.mapping
         carriage = self.carriage
         if carriage is not None and carriage.is_reconnecting:
-            return await self._resumed(await carriage.decide(status))
+            return await self._decide_about_reconnection(carriage, status, headers, body)
         if status in _UPSTREAM_FAILS:
             return await self._decide_about_failure(status, headers)
         if mapping is None:
             return await self._begin_session(status, headers, body)
         if asked.method == "DELETE":
-            its = _NOT_FOUND if self._says_lost(status, headers, body) else status
+            its = _NOT_FOUND if says_lost(asked.method, status, headers, body) else status
             return await self._decide_about_deletion(mapping, its, headers)
-        if self._says_lost(status, headers, body):
+        if says_lost(asked.method, status, headers, body):
             return await self._find_again(status, headers)
         return self._let_pass(status, headers)
 
@@ -145,13 +148,7 @@ class Passage:
         """
         if self.carriage is None:
             return Tail(cut=broken)
-        try:
-            step = await self.carriage.go_on(broken=broken)
-        except StoreUnavailable as exc:
-            return Tail(cut=str(exc))
-        if isinstance(step, Tail):
-            self.carriage.release()
-        return step
+        return await self._followed(self.carriage, self.carriage.go_on(broken=broken))
 
     async def reconnection_failed(self, kind: FailureKind, reason: str) -> Leg | Tail:
         """An attempt to go on with a stream has failed before it was answered."""
@@ -280,20 +277,9 @@ class Passage:
             self.carriage = Carriage.of_answer(self._world, self._course, self.asked, status, headers)
         return Pass(edits)
 
-    def _answer_of(self, status: int, headers: HeaderLookup, body: bytes) -> dict[str, object] | None:
-        """Find the answer to `initialize` in as much of a body as there is."""
-        asked = self.asked.initialize
-        if asked is None or asked.id is None:
-            return None
-        try:
-            found = answered_with(Answer(status, headers, decoded(headers, body)), asked.id)
-        except InvalidMessage:
-            return None
-        return None if found is None else dict(found)
-
     async def _begin_session(self, status: int, headers: HeaderLookup, body: bytes) -> Pass | Reply:
         asked, initialize = self.asked, self.asked.initialize
-        answer = self._answer_of(status, headers, body)
+        answer = answered_in(initialize, status, headers, body)
         result = None if answer is None else answer.get("result")
         version = result.get("protocolVersion") if isinstance(result, dict) else None
         if answer is None and len(body) >= MAX_HANDSHAKE_BYTES:
@@ -304,7 +290,7 @@ class Passage:
         try:
             self._course.mapping = await self._world.manager.begin(
                 Upstream(self.upstream, headers.get(SESSION_ID_HEADER)),
-                Handshake(initialize.raw, dump(answer)),  # type: ignore[arg-type]  # it was parsed from JSON
+                Handshake(initialize.raw, dump(answer)),
                 version,
                 asked.authorization,
             )
@@ -370,22 +356,19 @@ class Passage:
         # When those that work will not have the session, its server has said all there is to say.
         return step or self._let_pass(status, headers)
 
-    def _says_lost(self, status: int, headers: HeaderLookup, body: bytes) -> bool:
-        """Say whether an answer means that the server does not know the session.
+    async def _decide_about_reconnection(
+        self, carriage: Carriage, status: int, headers: HeaderLookup, body: bytes
+    ) -> Leg | Tail:
+        if status in _UPSTREAM_FAILS:
+            self._course.failed(FailureKind.STATUS, f"HTTP {status}")
+        is_lost = says_lost("POST", status, headers, body)  # it has such streams, or there would be none to go on with
+        return await self._followed(carriage, carriage.decide(status, is_lost=is_lost))
 
-        To GET, 404 is also what servers say that have no such streams; those that know the specification name a reason.
-        """
-        if status == _NOT_FOUND and self.asked.method != "GET":
-            return True
-        return status in _LOST and b"session" in decoded(headers, body).lower()
-
-    async def _resumed(self, decided: GoOn | Leg | Tail) -> Decided:
-        if isinstance(decided, Tail) and self.carriage is not None:
-            self.carriage.release()
-        return decided
-
-
-def decoded(headers: HeaderLookup, body: bytes) -> bytes:
-    """A body without its content coding; empty when it cannot be undone."""
-    coding = headers.get("content-encoding")
-    return body if coding is None else decoded_body(body, coding) or b""
+    async def _followed(self, carriage: Carriage, finding: Awaitable[Leg | Tail]) -> Leg | Tail:
+        try:
+            step = await finding
+        except StoreUnavailable as exc:
+            step = Tail(cut=str(exc))
+        if isinstance(step, Tail):
+            carriage.release()
+        return step

@@ -69,6 +69,12 @@ class WayBack:
         kept = self._here()
         return kept is not None and kept.is_read
 
+    def leave(self) -> None:
+        """The client has left. When it had not come to the end, what is read here goes on without it."""
+        here = self._here()
+        if self.go_on is None and here is not None and here.is_read:
+            self._keeper.leave(here.stream)
+
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield what the client misses, some whole frames at a time, for as long as the stream is read somewhere.
 
