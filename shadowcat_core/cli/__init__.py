@@ -12,6 +12,7 @@ Examples:
   shadowcat dump --tape tapes                        a forward proxy that records
   shadowcat tape ls tapes                            what was recorded
   shadowcat rules test guard.yaml                    whether rules do what they should
+  shadowcat sessions ls --upstreams shadowcat.yaml   the sessions that proxies keep
 
 \b
 Exit status: 0 done; 1 it failed, and stderr says why; 2 the command line is wrong;
@@ -26,6 +27,7 @@ Exit status: 0 done; 1 it failed, and stderr says why; 2 the command line is wro
         "demo": "shadowcat_core.cli.demo:demo",
         "dump": "shadowcat_core.cli.launch:dump",
         "rules": "shadowcat_core.cli.rules:rules",
+        "sessions": "shadowcat_core.cli.sessions:sessions",
         "tape": "shadowcat_core.cli.tape:tape",
         "web": "shadowcat_core.cli.launch:web",
     },

@@ -36,7 +36,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for s
 
 @click.group()
 def tape() -> None:
-    """Read tapes: list them, show their messages, count them, check them."""
+    """Read tapes: list them, show messages, count them, check them."""
 
 
 @tape.command()

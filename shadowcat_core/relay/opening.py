@@ -51,7 +51,7 @@ def open_store(
         case StoreKind.MEMORY:
             return MemoryStore(clock_ms=clock_ms)
         case StoreKind.SQLITE:
-            path = _path(address.location)
+            path = expanded(address.location)
             _try_file(path)
             store = SqliteStore(path, clock_ms=clock_ms)
         case StoreKind.REDIS:
@@ -73,7 +73,7 @@ def session_key(sessions: SessionsConfig, default: Path) -> bytes:
     """
     if sessions.address.kind is StoreKind.MEMORY:
         return secrets.token_bytes(KEY_BYTES)
-    path = default if sessions.key_file is None else _path(sessions.key_file)
+    path = default if sessions.key_file is None else expanded(sessions.key_file)
     try:
         with suppress(FileExistsError):
             _make_key(path)
@@ -94,7 +94,12 @@ def session_key(sessions: SessionsConfig, default: Path) -> bytes:
     return key
 
 
-def _path(text: str) -> Path:
+def expanded(text: str) -> Path:
+    """Read a path that may begin with `~`.
+
+    Raises:
+        StoreError: there is no such home.
+    """
     try:
         return Path(text).expanduser()
     except RuntimeError as exc:
