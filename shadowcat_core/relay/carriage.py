@@ -201,7 +201,7 @@ class Carriage:
         if isinstance(found, Refusal):
             # Whoever comes back hears why, and one with a newer token may go on.
             return Tail(cut="its session is not known to the proxy any more" if answers else None)
-        course.anew(found)
+        course.anew(found, is_first=self._barren <= 1)
         if answers and found.epoch != stream.epoch:
             return self._without_answers("its session was lost")
         member = await course.go(anywhere=not answers)

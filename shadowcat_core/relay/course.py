@@ -77,11 +77,12 @@ class Course:
         """The head of an answer came."""
         self._report(lambda pool, member: pool.succeeded(member))
 
-    def failed(self, kind: FailureKind, reason: str) -> None:
-        """The attempt failed; another one may follow."""
+    def failed(self, kind: FailureKind, reason: str, *, leaves: bool = True) -> None:
+        """The attempt failed; another one may follow. `leaves` means that others are to be tried before it."""
         if self.member is not None:
             self.failures.append((self.member.name, reason or str(kind)))
-            self._excluded.add(self.member)
+            if leaves:
+                self._excluded.add(self.member)
         if kind is not FailureKind.CONNECT:
             self._spent += 1
         self._report(lambda pool, member: pool.failed(member, kind, reason))
@@ -99,12 +100,16 @@ class Course:
         """The session works where it is now: how often it was lost before counts no more."""
         self._moves = 0
 
-    def anew(self, mapping: SessionMapping) -> None:
-        """Go another time, for a stream that goes on; `mapping` is where its session is by now."""
+    def anew(self, mapping: SessionMapping, *, is_first: bool) -> None:
+        """Go another time, for a stream that goes on; `mapping` is where its session is by now.
+
+        Unless it is the first time since the stream worked, those that failed are not tried before others.
+        """
         self.mapping = mapping
-        self._spent = 0
-        self._refusing.clear()
-        self._begin_round()
+        self._attempts = self._spent = 0
+        if is_first:
+            self._refusing.clear()
+            self._begin_round()
         self._pause_s, self._deadline = _FIRST_PAUSE_S, None
 
     @property

@@ -360,7 +360,7 @@ class Passage:
         self, carriage: Carriage, status: int, headers: HeaderLookup, body: bytes
     ) -> Leg | Tail:
         if status in _UPSTREAM_FAILS:
-            self._course.failed(FailureKind.STATUS, f"HTTP {status}")
+            self._course.failed(FailureKind.STATUS, f"HTTP {status}", leaves=False)
         is_lost = says_lost("POST", status, headers, body)  # it has such streams, or there would be none to go on with
         return await self._followed(carriage, carriage.decide(status, is_lost=is_lost))
 

@@ -13,7 +13,7 @@ from shadowcat_core.sessions import CredentialBinder, MemoryStore
 from shadowcat_core.sessions.manager import SessionManager
 from shadowcat_core.sse import SseParser
 from shadowcat_core.upstreams import FailureKind
-from tests.core.relay_parts import END, VERSION, FakeServer, Time, initialize, notification
+from tests.core.relay_parts import END, VERSION, FakeServer, Head, Time, call, initialize, notification
 from tests.core.resumption_world import Unsteady, settle
 from tests.core.upstream_parts import fleet, route
 
@@ -367,3 +367,29 @@ async def begun(world: World, proxy=None, version=VERSION, **headers) -> Client:
 def error_of(exchange) -> tuple[int, bool]:
     error = exchange.json["error"]
     return error["code"], error["data"]["mayHaveRun"]
+
+
+def note(number) -> bytes:
+    return notification("notifications/message", data=number)
+
+
+async def called(client, key=7, **asked):
+    """A call whose answer is a stream that goes on, and the server's end of it."""
+    exchange = await client.stream("POST", call(key, how="stream"), **asked)
+    return exchange, next(s.calls[key] for s in client.world.servers.values() if key in s.calls)
+
+
+async def listening(client, **asked):
+    """A stream of the server's own, and the server's end of it."""
+    exchange = await client.stream(**asked)
+    upstream = (await client.mapping()).upstream
+    return exchange, client.world.servers[upstream.name].sessions[upstream.session_id].own
+
+
+def plain_answer(status, body=b"", content_type="application/json", content_encoding="identity") -> Head:
+    return Head(status, body, content_type=content_type, content_encoding=content_encoding)
+
+
+def error_in(payload) -> tuple[object, int, bool]:
+    message = json.loads(payload)
+    return message["id"], message["error"]["code"], message["error"]["data"]["mayHaveRun"]
