@@ -10,6 +10,7 @@ from tests.core.token_parts import is_genuine, token_of
 OLD, NEW = token_of(n=1), token_of(n=2)
 LOST = answer(404, b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Session not found"}}')
 PONG = answer(body=b'{"jsonrpc":"2.0","id":"shadowcat-vouching","result":{}}')
+UNREACHABLE = ConnectionRefusedError("refused")
 DENIED = answer(401, b'{"error":"invalid_token"}')
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shadowcat_core.sessions import CredentialBinder, SessionMapping
 from shadowcat_core.sessions.lifecycle import Refusal
 from shadowcat_core.sessions.manager import Revived
-from tests.core.renewal_bed import DENIED, LOST, NEW, OLD, PONG, Guarded, RenewalBed, Scripted
+from tests.core.renewal_bed import DENIED, LOST, NEW, OLD, PONG, UNREACHABLE, Guarded, RenewalBed, Scripted
 from tests.core.test_session_manager import VERSION, answer
 from tests.core.token_parts import forged, is_genuine, token_of
 
@@ -152,8 +152,6 @@ def test_whoever_is_not_the_holder_never_gets_in(server, attempts):
 
 
 # --- What a server says -------------------------------------------------------------------------------------------
-
-UNREACHABLE = ConnectionRefusedError("refused")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from shadowcat_core.limits import MAX_FAILED_VOUCHINGS
 from shadowcat_core.sessions import CredentialBinder, SessionMapping
 from shadowcat_core.sessions.contract import SetClock, Settings
 from shadowcat_core.sessions.lifecycle import Refusal
-from tests.core.renewal_bed import NEW, OLD, Guarded, RenewalBed
+from tests.core.renewal_bed import NEW, OLD, UNREACHABLE, Guarded, RenewalBed
 from tests.core.resumption_world import settle
 from tests.core.token_parts import forged, token_of
 
