@@ -250,7 +250,8 @@ def _say_what_is_missing(opened: Tape) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    # What peers name their methods and tools is no markup.
+    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def _print_json(value: Json) -> None:

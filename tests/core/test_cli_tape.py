@@ -153,6 +153,13 @@ def test_stats_gives_scripts_the_same(path):
     assert found["methods"][3]["p50_ms"] is None
 
 
+def test_names_that_look_like_markup_are_printed_as_they_are(save):
+    request = rpc(id=1, method="[/x] [bold]:tada:", params={})
+    result = run("stats", save(tape_of([*post(1, 0, request), *reply(1, 5, [], JSON)])))
+    assert result.exit_code == 0, result.output
+    assert "[/x] [bold]:tada:" in result.stdout
+
+
 def test_stats_names_what_has_no_method_and_what_is_missing(save):
     records = [
         *post(1, 0, rpc(id=1, result={})),
