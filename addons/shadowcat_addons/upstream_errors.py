@@ -13,7 +13,7 @@ import logging
 from mitmproxy import http
 
 from shadowcat_core.exchange import ExchangeRegistry
-from shadowcat_core.jsonrpc import ErrorCode, error_response
+from shadowcat_core.jsonrpc import ErrorCode, Json, error_response
 from shadowcat_core.mcp import Era
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class UpstreamErrors:
         upstream = f"{flow.request.host}:{flow.request.port}"
         text = f"MCP server {upstream} {'gave no answer' if reached else 'cannot be reached'}: {error}"
         logger.warning("shadowcat: %s", text)
-        bodies = [error_response(message.id, code, text, {"upstream": upstream}) for message in asked]
+        data: dict[str, Json] = {"upstream": upstream, "mayHaveRun": reached}
+        bodies = [error_response(message.id, code, text, data) for message in asked]
         body = bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
         exchange.answered_by_us = True
         status = MODERN_STATUS if exchange.recognition.era is Era.MODERN else LEGACY_STATUS

@@ -20,7 +20,7 @@ async def test_a_call_gets_a_json_rpc_error_with_its_id(proxy):
     assert error["id"] == 7
     assert error["error"]["code"] == -31001
     assert "127.0.0.1:3001 cannot be reached: Connect call failed" in error["error"]["message"]
-    assert error["error"]["data"] == {"upstream": "127.0.0.1:3001"}
+    assert error["error"]["data"] == {"upstream": "127.0.0.1:3001", "mayHaveRun": False}
 
 
 async def test_a_modern_client_gets_the_error_with_an_errors_status(proxy):
@@ -36,6 +36,7 @@ async def test_an_upstream_that_hung_up_is_told_from_one_that_is_not_there(proxy
     error = json.loads(answered(proxy, flow, "server closed connection").content)
     assert error["id"] == "text"
     assert error["error"]["code"] == -31002
+    assert error["error"]["data"]["mayHaveRun"] is True
 
 
 async def test_an_array_is_answered_with_an_array(proxy):
