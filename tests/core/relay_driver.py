@@ -7,7 +7,7 @@ from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.jsonrpc import ErrorCode
 from shadowcat_core.mcp import Direction, Era, HeaderFields, Transport
 from shadowcat_core.messages import MessageBatch, MessageContext
-from shadowcat_core.relay import Asked, Gather, GoOn, Leg, Pass, Relay, Reply, Tail
+from shadowcat_core.relay import Asked, Gather, GoOn, Leg, Pass, Passage, Relay, Reply, Tail
 from shadowcat_core.resumption import WayBack
 from shadowcat_core.sessions import CredentialBinder, MemoryStore
 from shadowcat_core.sessions.manager import SessionManager
@@ -95,12 +95,17 @@ class Proxy:
     async def _ask(self, upstream, method, headers, body):
         return await self.world.servers[upstream].ask(method, headers, body)
 
-    def open(self, method, body=b"", *, era=Era.LEGACY, path="/mcp", **headers) -> "Exchange":
+    def asked(self, method, body=b"", *, era=Era.LEGACY, path="/mcp", **headers) -> Asked:
         fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        messages = list(MessageBatch.of_body(body, CONTEXT))
-        exchange = Exchange(self, Asked(method, "proxy", path, fields, era, messages), body)
-        self.exchanges.append(exchange)
-        return exchange
+        return Asked(method, "proxy", path, fields, era, list(MessageBatch.of_body(body, CONTEXT)))
+
+    def passage(self, method, body=b"", **asked) -> Passage:
+        """The way of a request, to be taken by hand."""
+        return self.relay.open(self.pool, self.asked(method, body, **asked))
+
+    def open(self, method, body=b"", **asked) -> "Exchange":
+        self.exchanges.append(Exchange(self, self.asked(method, body, **asked), body))
+        return self.exchanges[-1]
 
     async def do(self, method, body=b"", **asked) -> "Exchange":
         """Take a request to its end."""

@@ -342,6 +342,6 @@ async def test_a_client_that_leaves_says_nothing_of_a_server(world):
     await its.time.pass_s(1)
     assert exchange.task.cancelled()
     its.proxy.leaves_nothing()
-    passage = its.proxy.open("GET").passage
+    passage = its.proxy.passage("GET")
     assert passage.leave() is False
     assert isinstance(passage.heard(200, Head(200).headers), Pass)
