@@ -153,14 +153,14 @@ class LegacyClient:
         heard = Heard(next(self._ids))
         body = wire.tool_call("numbers", message_id=heard.message_id, era="legacy", call=call, count=total)
         async with self._http.stream("POST", f"{self.at.url}/mcp", headers=self.headers(), content=body) as response:
-            assert response.status_code == 200, await response.aread()
+            assert response.status_code == 200, f"{response.status_code} {await response.aread()!r}"
             yield Stream(response, heard)
 
     @asynccontextmanager
     async def back(self, heard: Heard) -> AsyncIterator[Stream]:
         """Come back to a call by the last event id, for as long as the block runs."""
         async with self._back(heard) as response:
-            assert response.status_code == 200, await response.aread()
+            assert response.status_code == 200, f"{response.status_code} {await response.aread()!r}"
             yield Stream(response, heard)
 
     async def back_status(self, heard: Heard) -> int:
