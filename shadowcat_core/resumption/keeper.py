@@ -11,7 +11,7 @@ from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.jsonrpc import JsonRpcId
 from shadowcat_core.resumption.event_ids import EventPlace, UpstreamMark
 from shadowcat_core.resumption.log_writer import LogWriter
-from shadowcat_core.resumption.remarks import STILL_READ
+from shadowcat_core.resumption.remarks import READ_NO_MORE, STILL_READ
 from shadowcat_core.resumption.stream import ResumableStream, StreamPurpose, UnloggedRoom
 from shadowcat_core.sessions import EventLog, new_stream_id
 
@@ -126,6 +126,8 @@ class StreamKeeper:
         kept.is_read = False
         if stream.is_complete:
             kept.writer.close()
+        elif kept.left_at is not None:
+            stream.remark(READ_NO_MORE)  # else who comes back would wait for what this proxy still hears
         kept.change()
 
     async def flush(self) -> None:

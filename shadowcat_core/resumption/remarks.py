@@ -6,4 +6,6 @@ STILL_READ: Final = b": read without its client\n\n"
 """The client has left this proxy, which goes on reading from the server: its events will be in the log."""
 TAKEN_OVER: Final = b": taken over\n\n"
 """The client is at another proxy, which reads from the server now; whoever wrote the stream before is to stop."""
-REMARKS: Final = frozenset({STILL_READ, TAKEN_OVER})
+READ_NO_MORE: Final = b": read no more\n\n"
+"""The connection to the server is over before the answers came: nobody has to wait for more from here."""
+REMARKS: Final = frozenset({STILL_READ, TAKEN_OVER, READ_NO_MORE})

@@ -17,7 +17,7 @@ from shadowcat_core.limits import FOLLOW_POLL_MS, FOLLOW_SILENCE_MS
 from shadowcat_core.resumption.event_ids import EventPlace, UpstreamMark
 from shadowcat_core.resumption.frames import cut_at_id
 from shadowcat_core.resumption.keeper import KeptStream, StreamKeeper
-from shadowcat_core.resumption.remarks import REMARKS, STILL_READ, TAKEN_OVER
+from shadowcat_core.resumption.remarks import READ_NO_MORE, REMARKS, STILL_READ, TAKEN_OVER
 from shadowcat_core.resumption.stream import ResumableStream, StreamPurpose
 from shadowcat_core.sessions import Event, LoggedEvent, StreamInfo, event_id, new_stream_id
 from shadowcat_core.sse import SseParser
@@ -108,6 +108,7 @@ class WayBack:
         data = logged.event.data
         if data in REMARKS:
             self._is_read_elsewhere = data == STILL_READ
+            self._silent_polls = _MAX_SILENT_POLLS if data == READ_NO_MORE else 0
             return b""
         if logged.event.upstream_id:
             self._mark = UpstreamMark.read(logged.event.upstream_id)

@@ -120,6 +120,23 @@ async def test_beats_keep_a_silent_stream_followed_and_without_them_it_is_taken_
     assert (await bed.logged(stream))[-1] == TAKEN_OVER
 
 
+@pytest.mark.parametrize(("event", "go_on"), [(b"id: 1\ndata: a\n\n", GoOn.AT_SERVER), (b"data: a\n\n", GoOn.LOST)])
+@pytest.mark.parametrize("keeper", ["one", "two"])
+async def test_nobody_waits_for_a_server_that_broke_off_behind_a_client_that_left(bed, keeper, event, go_on):
+    stream, sent = await bed.open(bed.one, event, requests=[7])
+    bed.one.leave(stream)
+    bed.one.release(stream)
+    await bed.one.flush()
+    way = bed.way(getattr(bed, keeper), sent[0])
+
+    async def sleep(_seconds):
+        pytest.fail("there is nothing to wait for")
+
+    bed.one.sleep = bed.two.sleep = sleep
+    assert await walk(way) == []
+    assert (way.go_on, way.stream.unanswered) == (go_on, {7})
+
+
 async def test_a_beat_is_left_out_where_an_event_says_as_much(bed):
     left, _ = await bed.open(bed.one)
     there, _ = await bed.open(bed.one)
