@@ -197,6 +197,8 @@ class FakeServer:
     def __init__(self, name, time: Time, *, has_ids=True) -> None:
         self.name = name
         self.has_ids = has_ids
+        self.primes = False
+        """Whether its streams begin with an event that has an id alone."""
         self.gives_sessions = True
         self.unknown = SDK_404
         self.is_up = True
@@ -286,7 +288,13 @@ class FakeServer:
             return event_stream(found.attach(int(number) + 1))
         if session.own is None:
             session.own = ServerStream(f"{session.session_id}/own", has_ids=self.has_ids)
-        return event_stream(session.own.attach(len(session.own.frames)))
+        connection = session.own.attach(len(session.own.frames))
+        self._prime(session.own)
+        return event_stream(connection)
+
+    def _prime(self, stream) -> None:
+        if self.primes:
+            stream.emit(b"")
 
     def _post(self, session, messages) -> Head:
         asked = [message for message in messages if "method" in message and "id" in message]
@@ -308,7 +316,9 @@ class FakeServer:
     def _stream(self, session, key) -> Head:
         stream = ServerStream(f"{session.session_id}/{key}/{self.executed[key]}", has_ids=self.has_ids)
         session.streams[stream.name] = self.calls[key] = stream
-        return event_stream(stream.attach(0), mcp_session_id=session.session_id)
+        connection = stream.attach(0)
+        self._prime(stream)
+        return event_stream(connection, mcp_session_id=session.session_id)
 
     async def ask(self, method, headers, body) -> Answer:
         """Answer a request of the proxy's own."""
