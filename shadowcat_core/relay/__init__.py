@@ -10,7 +10,7 @@ from shadowcat_core.relay.composition import relay_of
 from shadowcat_core.relay.counts import RelayCounts
 from shadowcat_core.relay.passage import Passage
 from shadowcat_core.relay.relay import Relay
-from shadowcat_core.relay.steps import Decided, Gather, GoOn, Heard, Leg, Pass, Reply, Tail
+from shadowcat_core.relay.steps import Decided, Gather, GoOn, Heard, Leg, Pass, Reply, Tail, edited
 
 __all__ = [
     "Asked",
@@ -26,5 +26,6 @@ __all__ = [
     "RelayCounts",
     "Reply",
     "Tail",
+    "edited",
     "relay_of",
 ]

@@ -1,6 +1,6 @@
 """What is to be done next for an exchange: values, for whoever has the connections to carry them out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from shadowcat_core.sessions.lifecycle import HeaderEdit
@@ -69,3 +69,22 @@ type Heard = Pass | Gather | GoOn
 
 type Decided = Pass | Leg | Reply | GoOn | Tail
 """What becomes of an answer that had to be looked at."""
+
+
+def edited(fields: Iterable[tuple[bytes, bytes]], edits: Iterable[HeaderEdit]) -> tuple[tuple[bytes, bytes], ...]:
+    """Write header fields with edits made: each in the place of the first that it replaces, else at the end."""
+    pending = {name.lower().encode(): (name, value) for name, value in edits}
+    names = frozenset(pending)
+    written = []
+    for field in fields:
+        name = field[0].lower()
+        if name not in names:
+            written.append(field)
+        elif (edit := pending.pop(name, None)) is not None and edit[1] is not None:
+            written.append(_field(edit[0], edit[1]))
+    written += [_field(name, value) for name, value in pending.values() if value is not None]
+    return tuple(written)
+
+
+def _field(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.encode(), value.encode("utf-8", "surrogateescape")

@@ -89,19 +89,17 @@ class AttemptingHttpStream(SeamedHttpStream):
     # --- Which events are of the attempt that counts ------------------------------------------------------------------
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        attempt = self._attempt
-        if attempt is not None and isinstance(event, HttpEvent) and _is_of_server(event):
+        if self._attempt is None:
+            return super()._handle_event(event)
+        return self._handle_in_attempt(self._attempt, event)
+
+    def _handle_in_attempt(self, attempt: int, event: events.Event) -> layer.CommandGenerator[None]:
+        """Let what goes to the server go under the attempt's id, and forget that id with the stream."""
+        if isinstance(event, HttpEvent) and _is_of_server(event):
             if event.stream_id != attempt:
                 return
             event.stream_id = self.stream_id
         steps = super()._handle_event(event)
-        if attempt is None:
-            yield from steps
-        else:
-            yield from self._under_attempt(steps)
-
-    def _under_attempt(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
-        """Let what goes to the server go under the attempt's id, and forget that id with the stream."""
         reply = None
         while True:
             try:

@@ -5,7 +5,6 @@ mitmproxy's events.
 """
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, cast
 
 from mitmproxy import http
@@ -23,9 +22,8 @@ from mitmproxy.proxy.layers.http import (
 from shadowcat_addons.http_stream.attempts import AttemptingHttpStream
 from shadowcat_core.limits import READ_ON_S
 from shadowcat_core.mcp import SESSION_ID_HEADER, HeaderFields
-from shadowcat_core.relay import Carriage, Gather, GoOn, Leg, Pass, Passage, Tail
+from shadowcat_core.relay import Carriage, Gather, GoOn, Leg, Pass, Passage, Tail, edited
 from shadowcat_core.resumption import WayBack
-from shadowcat_core.sessions.lifecycle import HeaderEdit
 from shadowcat_core.stream import StreamTap
 from shadowcat_core.upstreams import FailureKind
 
@@ -91,7 +89,8 @@ class RelayedHttpStream(AttemptingHttpStream):
 
     def _let_pass(self, passage: Passage, event: ResponseHeaders, passing: Pass) -> layer.CommandGenerator[None]:
         response = event.response
-        edit_headers(response.headers, passing.edits)
+        if passing.edits:
+            response.headers.fields = edited(response.headers.fields, passing.edits)
         if passing.status is not None:
             response.status_code = passing.status
             response.reason = http.status_codes.RESPONSES.get(passing.status, "")
@@ -260,14 +259,6 @@ class RelayedHttpStream(AttemptingHttpStream):
         carriage = self._carriage
         if carriage is not None:
             asyncio.get_running_loop().call_later(float(READ_ON_S), carriage.taken)
-
-
-def edit_headers(headers: http.Headers, edits: Iterable[HeaderEdit]) -> None:
-    """Put values in the place of all that headers had; None takes a header away."""
-    for name, value in edits:
-        headers.pop(name, None)
-        if value is not None:
-            headers[name] = value
 
 
 def _own_stream(its_flow: http.HTTPFlow, passage: Passage) -> http.Response:

@@ -272,8 +272,9 @@ class SeamedHttpStream(HttpStream):
         return (yield from (steps if request else self._answering(steps)))
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
-        if request and self.holds_whole(self.flow):
-            limit = human.parse_size(self.context.options.body_size_limit)
+        options = self.context.options
+        if request and options.stream_large_bodies and self.holds_whole(self.flow):
+            limit = human.parse_size(options.body_size_limit)
             if limit is None or len(self.request_body_buf) <= limit:
                 return False  # mitmproxy would let a large one stream
         steps = super().check_body_size(request)
