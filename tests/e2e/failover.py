@@ -58,9 +58,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How long it goes on, and how often something is killed."""
+    """How long it goes on, and how often something is killed: at least `kills` times, however long that takes."""
 
     seconds: float
+    kills: int = 3
     down_s: float = 1.0
     up_s: tuple[float, float] = (1.5, 3.0)
     seed: int = 4
@@ -231,7 +232,7 @@ class Stage:
         deadline = time.monotonic() + course.seconds
         for victims in itertools.cycle([(first,), (second,), (second, first)]):
             time.sleep(random.uniform(*course.up_s))
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and self.kills.total() >= course.kills:
                 return
             for server in victims:
                 server.kill()

@@ -131,6 +131,12 @@ class Findings:
                 for one, two in pairwise(each):
                     yield name, one, two
 
+    @cached_property
+    def unheard(self) -> int:
+        """How many events of the server's own nobody heard: sent while there was no stream, or just before a kill."""
+        told = Counter(entry["session"] for entry in self.entries or () if entry["what"] == "end")
+        return told.total() - sum(len({tuple(news) for news in person["news"]}) for person in self.people.values())
+
     @property
     def statuses(self) -> Counter[str]:
         """HTTP's methods and status codes."""
@@ -182,8 +188,9 @@ class Findings:
             cut = self.begun.total() - self.ended.total()
             rows |= {
                 "events of the server's own": f"{sum(len(person['news']) for person in self.people.values()):,}",
-                "  missing": f"{len(self.news_lost)}",
+                "  gaps in what came": f"{len(self.news_lost)}",
                 "  twice": f"{len(self.news_doubled)}",
+                "  sent while a stream was cut": f"{self.unheard}",
                 "runs in the ledger": f"{self.begun.total():,}",
                 "  cut by a kill": f"{cut}",
                 "  safe calls that ran again": f"{len(self.run_again)}",
