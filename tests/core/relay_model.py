@@ -2,89 +2,15 @@
 
 import asyncio
 
-import orjson
-
 from shadowcat_core.limits import READING_BEAT_S
 from shadowcat_core.sessions import Retention
 from shadowcat_core.sessions.memory_store import MemoryStore
-from shadowcat_core.sse import SseParser
 from tests.core.relay_driver import Proxy, World, begun, note
+from tests.core.relay_listening import FAILED, LEFT, OK, REFUSED, Call, Listening
 from tests.core.relay_parts import call, result
 from tests.core.resumption_world import settle
 
 IDLE_S = 3_600
-OK, FAILED, REFUSED, LEFT = "ok", "failed", "refused", "left"
-
-
-class Listening:
-    """What a client has of one stream, over all the connections that it had for it."""
-
-    def __init__(self, exchange) -> None:
-        self.exchange = exchange
-        self._read = []
-
-    def frames(self):
-        last = [] if self.exchange is None else [bytes(self.exchange.received)]
-        return [frame for part in [*self._read, *last] for frame in SseParser().feed(part)]
-
-    def payloads(self) -> list[bytes]:
-        return [frame.data for frame in self.frames() if frame.data]
-
-    @property
-    def last_event_id(self):
-        return next((frame.id for frame in reversed(self.frames()) if frame.id), None)
-
-    def drop(self, *, share=1.0, noticed=True) -> None:
-        """The line breaks, when this share of what is on it has been read."""
-        exchange, self.exchange = self.exchange, None
-        if exchange is None:
-            return
-        received = bytes(exchange.received)
-        # Who has no id yet cannot come back.
-        least = 0 if self._read and self.last_event_id else received.find(b"\n\n") + 2
-        self._read.append(received[: max(least, round(len(received) * share))])
-        if noticed:
-            exchange.leave()
-
-    def come_back(self, exchange) -> None:
-        self.exchange = exchange
-
-
-class Call(Listening):
-    """A call, and what became of it: how often it ran is in the servers' ledgers."""
-
-    def __init__(self, key, tool, exchange, *, is_stream) -> None:
-        super().__init__(exchange)
-        self.key, self.tool, self.is_stream = key, tool, is_stream
-        self.may_be_lost = False
-        self.epoch = None
-        self.outcome = None
-
-    def look(self) -> None:
-        """Find out what became of it."""
-        exchange = self.exchange
-        if exchange is None or self.outcome is not None:
-            return
-        if self.is_stream and (exchange.passage.carriage is not None or exchange.asked.method == "GET"):
-            if exchange.asked.method == "GET" and exchange.status not in (None, 200):
-                self.outcome = (REFUSED, exchange.status, None)
-            messages = self.payloads()
-            if messages and (result_of := _outcome(messages[-1], self.key)) is not None:
-                self.outcome = result_of
-        elif exchange.task.done() and not exchange.task.cancelled():
-            if exchange.status == 200:
-                self.outcome = _outcome(bytes(exchange.received), self.key)
-            else:
-                self.outcome = (REFUSED, exchange.status, None)
-
-
-def _outcome(payload, key):
-    message = orjson.loads(payload)
-    if message.get("id") != key:
-        return None
-    if "result" in message:
-        return (OK, None, None)
-    return (FAILED, message["error"]["code"], message["error"]["data"]["mayHaveRun"])
 
 
 class Session:
@@ -199,6 +125,16 @@ class Model:
             server.say.clear()
         return made
 
+    async def call_at_once(self, session, tool, count) -> None:
+        """Calls that find all that has happened at the same time, at all proxies."""
+        opened = []
+        for number in range(count):
+            key, proxy = next(self.keys), self.proxy(number)
+            opened.append(Call(key, tool, session.client.open("POST", call(key, tool), proxy), is_stream=False))
+            session.calls[key] = opened[-1]
+        self.calls += opened
+        await self.time.finish(*(made.exchange.task for made in opened))
+
     async def listen(self, session, number) -> None:
         listening = session.listening
         proxy = self.proxy(number)
@@ -249,6 +185,25 @@ class Model:
                 if own.connection is not None and own.connection.is_open:
                     own.reached = len(own.sent)
 
+    def open_streams(self, session):
+        """What the session has of calls without an answer, and its own stream."""
+        calls = [made for made in session.calls.values() if made.is_stream and made.outcome is None]
+        return calls if session.listening is None else [*calls, session.listening]
+
+    async def send(self, session, stream, count, *, is_all) -> None:
+        """The server sends something on a stream, and answers the call that it is for."""
+        if isinstance(stream, Call):
+            await self.answer(stream, count, is_all=is_all)
+        else:
+            await self.note(session, count)
+
+    async def return_to(self, session, stream, number) -> None:
+        """The client comes back, or listens for the first time."""
+        if isinstance(stream, Call):
+            await self.come_back(session, stream, number)
+        else:
+            await self.listen(session, number)
+
     async def answer(self, made, count, *, is_all) -> None:
         """The server that has a call sends some of its answer."""
         for server in self.servers.values():
@@ -260,7 +215,7 @@ class Model:
                     end.finish(result(made.key))
         await settle()
 
-    async def drop(self, session, listening, share, noticed) -> None:
+    async def drop(self, listening, share, noticed) -> None:
         # Without ids, what reaches a proxy that does not know that its client is elsewhere is nobody's.
         listening.drop(share=share, noticed=noticed or not self.has_ids)
         await settle()
@@ -363,11 +318,8 @@ class Model:
             made.look()
             self._check_call(made)
         if not self.is_counted_by_tending and len(self.world.proxies) == 1:
-            await self._check_counts()
-
-    async def _check_counts(self) -> None:
-        for name, sessions in self.world.proxy.sessions().items():
-            assert sessions == await self.world.store.count(name), f"{name} has another number of sessions"
+            for name, sessions in self.world.proxy.sessions().items():
+                assert sessions == await self.store.count(name), f"{name} has another number of sessions"
 
     def _check_call(self, made) -> None:
         ran = self.executed(made.key)

@@ -19,6 +19,7 @@ from tests.core.relay_parts import Head
 
 PROXIES = st.integers(0, 1)
 CLIENTS = st.integers(0, 1)
+WHICH = st.integers(0, 3)
 TOOLS = st.sampled_from(["write", "search"])
 SERVERS = st.sampled_from(["a", "b"])
 FATES = {
@@ -40,107 +41,109 @@ class Machine(RuleBasedStateMachine):
     def run(self, step):
         return self.runner.run(step)
 
-    @initialize(clients=st.integers(1, 2))
-    def begin(self, clients):
+    @initialize(clients=st.integers(1, 2), is_busy=st.booleans())
+    def begin(self, clients, is_busy):
         async def begin():
             self.model = Model(has_ids=type(self).has_ids, proxies=type(self).proxies)
             for number in range(clients):
                 await self.model.begin(number)
+                if is_busy:
+                    await self.busy(number)
 
         self.run(begin())
+
+    async def busy(self, number):
+        """Have the streams that most can happen to."""
+        await self.model.listen(self.session(number), number)
+        await self.model.call(self.session(number), number, "write", how="stream")
 
     def session(self, number):
         sessions = self.model.sessions
         return sessions[number % len(sessions)]
 
-    def open_calls(self, number):
-        session = self.session(number)
-        return session, [made for made in session.calls.values() if made.is_stream and made.outcome is None]
+    def stream(self, client, which):
+        session = self.session(client)
+        streams = self.model.open_streams(session)
+        return session, streams[which % len(streams)] if streams else None
 
-    @rule(client=CLIENTS, proxy=PROXIES, tool=TOOLS, how=st.sampled_from(["json", "json", "dies"]))
+    @rule(client=CLIENTS, proxy=PROXIES, tool=TOOLS, how=st.sampled_from(["json", "stream", "stream", "dies"]))
     def call(self, client, proxy, tool, how):
         self.run(self.model.call(self.session(client), proxy, tool, how=how))
 
-    @rule(client=CLIENTS, proxy=PROXIES, tool=TOOLS, fate=st.sampled_from(sorted(FATES)))
+    @rule(client=CLIENTS, proxy=PROXIES, tool=TOOLS, fate=st.sampled_from([*FATES, "unknown"]))
     def call_that_meets_its_fate(self, client, proxy, tool, fate):
-        self.run(self.model.call(self.session(client), proxy, tool, fate=FATES[fate]))
+        is_away = fate == "unknown"
+        self.run(self.model.call(self.session(client), proxy, tool, fate=FATES.get(fate), is_away=is_away))
 
-    @rule(client=CLIENTS, proxy=PROXIES)
-    def call_while_the_store_is_away(self, client, proxy):
-        self.run(self.model.call(self.session(client), proxy, "write", is_away=True))
+    @rule(client=CLIENTS, tool=TOOLS, count=st.integers(2, 5), dies=st.none() | SERVERS)
+    def calls_at_once(self, client, tool, count, dies):
+        async def calls():
+            if dies is not None:
+                await self.model.stop(dies, how="restart")
+            await self.model.call_at_once(self.session(client), tool, count)
 
-    @rule(client=CLIENTS, proxy=PROXIES, tool=TOOLS)
-    def call_for_a_stream(self, client, proxy, tool):
-        self.run(self.model.call(self.session(client), proxy, tool, how="stream"))
+        self.run(calls())
 
-    @rule(client=CLIENTS, which=st.integers(0, 3), count=st.integers(0, 3), is_all=st.booleans())
-    def server_answers(self, client, which, count, is_all):
-        _, calls = self.open_calls(client)
-        if calls:
-            self.run(self.model.answer(calls[which % len(calls)], count, is_all=is_all))
+    @rule(client=CLIENTS, which=WHICH, count=st.integers(0, 3), is_all=st.booleans())
+    def server_sends(self, client, which, count, is_all):
+        session, stream = self.stream(client, which)
+        if stream is not None:
+            self.run(self.model.send(session, stream, count, is_all=is_all))
 
-    @rule(client=CLIENTS, proxy=PROXIES)
-    def client_listens(self, client, proxy):
-        self.run(self.model.listen(self.session(client), proxy))
+    @rule(client=CLIENTS, which=WHICH, share=st.floats(0, 1), noticed=st.booleans(), sent=st.integers(0, 2),
+          comes_back=st.none() | PROXIES)  # fmt: skip
+    def client_drops(self, client, which, share, noticed, sent, comes_back):
+        async def drop():
+            session, stream = self.stream(client, which)
+            if stream is not None:
+                await self.model.drop(stream, share, noticed)
+                await self.model.send(session, stream, sent, is_all=False)
+                if comes_back is not None:
+                    await self.model.return_to(session, stream, comes_back)
 
-    @rule(client=CLIENTS, count=st.integers(1, 3))
-    def server_notes(self, client, count):
-        self.run(self.model.note(self.session(client), count))
+        self.run(drop())
 
-    @rule(client=CLIENTS, which=st.integers(0, 3), share=st.floats(0, 1), noticed=st.booleans())
-    def client_drops_a_call(self, client, which, share, noticed):
-        session, calls = self.open_calls(client)
-        if calls:
-            self.run(self.model.drop(session, calls[which % len(calls)], share, noticed))
+    @rule(client=CLIENTS, which=WHICH, proxy=PROXIES)
+    def client_comes_back(self, client, which, proxy):
+        self.run(self.model.return_to(*self.stream(client, which), proxy))
 
-    @rule(client=CLIENTS, share=st.floats(0, 1), noticed=st.booleans())
-    def client_drops_its_stream(self, client, share, noticed):
-        session = self.session(client)
-        if session.listening is not None:
-            self.run(self.model.drop(session, session.listening, share, noticed))
+    @rule(name=SERVERS, how=st.sampled_from(["die", "restart", "break", "break"]), seconds=st.sampled_from([0, 1, 5]))
+    def server_stops(self, name, how, seconds):
+        async def stop():
+            await self.model.stop(name, how=how)
+            await self.model.wait(seconds)
 
-    @rule(client=CLIENTS, which=st.integers(0, 3), proxy=PROXIES)
-    def client_comes_back_for_a_call(self, client, which, proxy):
-        session, calls = self.open_calls(client)
-        if calls:
-            self.run(self.model.come_back(session, calls[which % len(calls)], proxy))
+        self.run(stop())
 
-    @rule(name=SERVERS, how=st.sampled_from(["die", "restart", "break"]))
-    def server_stops(self, name, how):
-        self.run(self.model.stop(name, how=how))
+    @rule(name=SERVERS, seconds=st.sampled_from([0.1, 1, 15]))
+    def server_comes_up(self, name, seconds):
+        async def come():
+            await self.model.wait(seconds)
+            await self.model.come_up(name)
 
-    @rule(name=SERVERS)
-    def server_comes_up(self, name):
-        self.run(self.model.come_up(name))
+        self.run(come())
 
     @rule(seconds=st.sampled_from([0.1, 1, 15]))
     def time_passes(self, seconds):
-        self.run(self.model.wait(seconds))
+        async def wait():
+            await self.model.wait(seconds)
+            await self.model.tend()
+
+        self.run(wait())
 
     @precondition(lambda self: type(self).proxies > 1)
     @rule(proxy=PROXIES)
     def proxy_dies(self, proxy):
         self.run(self.model.kill(proxy))
 
-    @rule(client=CLIENTS, proxy=PROXIES)
-    def client_ends_its_session(self, client, proxy):
+    @rule(client=CLIENTS, proxy=PROXIES, expires=st.booleans())
+    def session_ends(self, client, proxy, expires):
         async def end():
-            await self.model.delete(self.session(client), proxy)
+            await (self.model.expire() if expires else self.model.delete(self.session(client), proxy))
             await self.model.begin(proxy)
+            await self.busy(-1)
 
         self.run(end())
-
-    @rule(proxy=PROXIES)
-    def sessions_expire(self, proxy):
-        async def expire():
-            await self.model.expire()
-            await self.model.begin(proxy)
-
-        self.run(expire())
-
-    @rule()
-    def proxies_tend(self):
-        self.run(self.model.tend())
 
     @invariant()
     def nothing_is_broken_so_far(self):
@@ -169,6 +172,6 @@ def test_sessions_calls_and_streams_survive_whatever_breaks(has_ids, proxies):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
