@@ -85,6 +85,8 @@ class AttemptingHttpStream(SeamedHttpStream):
     _patience: asyncio.TimerHandle | None = None
     _is_overdue = False
     _is_read_on = False
+    _read_on_until: asyncio.TimerHandle | None = None
+    _awaits = False
 
     # --- Which events are of the attempt that counts ------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class AttemptingHttpStream(SeamedHttpStream):
         return self._handle_in_attempt(self._attempt, event)
 
     def _handle_in_attempt(self, attempt: int, event: events.Event) -> layer.CommandGenerator[None]:
-        """Let what goes to the server go under the attempt's id, and forget that id with the stream."""
+        """Let what goes to the server go under the attempt's id."""
         if isinstance(event, HttpEvent) and _is_of_server(event):
             if event.stream_id != attempt:
                 return
@@ -106,12 +108,12 @@ class AttemptingHttpStream(SeamedHttpStream):
                 command = steps.send(reply)
             except StopIteration:
                 return
-            if isinstance(command, SendHttp) and not _is_of_server(command.event):
-                if command.event.stream_id == self.stream_id and self._attempt is not None:
-                    command.event.stream_id = self._attempt
-            elif isinstance(command, http_layer.DropStream):
-                self._forget_attempt()
+            if isinstance(command, SendHttp) and self._is_for_server(command.event) and self._attempt is not None:
+                command.event.stream_id = self._attempt
             reply = yield command
+
+    def _is_for_server(self, event: HttpEvent) -> bool:
+        return event.stream_id == self.stream_id and not _is_of_server(event)
 
     def _new_attempt(self) -> int:
         self._forget_attempt()
@@ -183,8 +185,9 @@ class AttemptingHttpStream(SeamedHttpStream):
 
     def _give_up_connecting(self, address: tuple[str, int]) -> None:
         handler = self._connection_handler()
+        waiting = self._http_layer().waiting_for_establishment  # also for TLS, when the connection as such is there
         for connection, io in () if handler is None else list(handler.transports.items()):
-            if connection.address == address and io.writer is None and io.handler is not None:
+            if connection.address == address and connection in waiting and io.handler is not None:
                 io.handler.cancel("no connection in time")
 
     def _begin_patience(self, passage: Passage) -> None:
@@ -263,12 +266,36 @@ class AttemptingHttpStream(SeamedHttpStream):
             yield HttpErrorHook(self.flow)
             yield from self._be_over()
 
+    def _cut(self, reason: str) -> layer.CommandGenerator[None]:
+        if self.context.server in self._http_layer().connections:
+            yield from super()._cut(reason)
+            self._end_patience()
+            self._forget_attempt()
+            return
+        # It waits for a connection, or is led back into a stream: there is no server to be told.
+        self.flow.error = flow.Error(reason)
+        yield HttpErrorHook(self.flow)
+        yield SendHttp(ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client)
+        yield from self._be_over()
+
+    def flow_done(self) -> layer.CommandGenerator[None]:
+        self._forget_attempt()
+        yield from super().flow_done()
+
+    def handle_protocol_error(
+        self, event: RequestProtocolError | ResponseProtocolError
+    ) -> layer.CommandGenerator[None]:
+        yield from super().handle_protocol_error(event)
+        if hasattr(self, "flow") and not self.flow.live:
+            self._forget_attempt()
+
     def _be_over(self) -> layer.CommandGenerator[None]:
         self._end_patience()
         self.flow.live = False
         self.client_state = self.server_state = self.state_errored
         self._forget_attempt()
-        if self._is_read_on:
+        if self._read_on_until is not None:
+            self._read_on_until.cancel()
             self.relay.read_enough(self.flow)
         yield http_layer.DropStream(self.stream_id)
 
@@ -282,9 +309,10 @@ class AttemptingHttpStream(SeamedHttpStream):
             except Exception as exc:
                 logger.error("shadowcat: %r", exc, exc_info=exc)
 
-        if not (yield from self._wait(Waiting(run, is_moot=self._is_killed))) or self._has_left:
-            return None
-        return outcome[0] if outcome else None
+        self._awaits = True
+        is_over = yield from self._wait(Waiting(run, is_moot=self._is_killed))
+        self._awaits = False
+        return outcome[0] if outcome and is_over and not self._has_left else None
 
 
 def _is_of_server(event: HttpEvent) -> bool:

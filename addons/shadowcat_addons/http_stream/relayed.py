@@ -201,8 +201,7 @@ class RelayedHttpStream(AttemptingHttpStream):
         if passage is None or self.client_state != self.state_done or self._is_killed():
             return (yield from super().handle_protocol_error(event))
         if isinstance(event, RequestProtocolError):
-            if self._carriage is not None and self.server_state == self.state_stream_response_body and passage.leave():
-                self._read_on()
+            if self._is_read_on or self._leave(passage):
                 return None
             self._end_patience()
             return (yield from super().handle_protocol_error(event))
@@ -252,13 +251,21 @@ class RelayedHttpStream(AttemptingHttpStream):
             return
         yield from super()._flush(event)
 
-    def _read_on(self) -> None:
-        """The client has left; the server's answers are kept for when it comes back."""
+    def _see_queued(self, event: events.Event) -> None:
+        if isinstance(event, RequestProtocolError) and not self._awaits and hasattr(self, "flow"):
+            passage = self.relay.passage(self.flow)
+            if passage is not None and self._leave(passage):
+                return  # what an interceptor holds just now is for who comes back
+        super()._see_queued(event)
+
+    def _leave(self, passage: Passage) -> bool:
+        """The client has left. True when the server's answers are read on for when it comes back."""
+        if self._carriage is None or self.server_state != self.state_stream_response_body or not passage.leave():
+            return False
         self._is_read_on = True
         self.relay.read_on(self.flow)
-        carriage = self._carriage
-        if carriage is not None:
-            asyncio.get_running_loop().call_later(float(READ_ON_S), carriage.taken)
+        self._read_on_until = asyncio.get_running_loop().call_later(float(READ_ON_S), self._carriage.taken)
+        return True
 
 
 def _own_stream(its_flow: http.HTTPFlow, passage: Passage) -> http.Response:
