@@ -93,6 +93,7 @@ class Relays:
         self._path: Path | None = None
         self._stamp: Stamp = None
         self._watch: asyncio.Task[None] | None = None
+        self._is_running = False
         registry.watchers.append(self)
 
     def load(self, loader: Loader) -> None:
@@ -126,6 +127,12 @@ class Relays:
         except (UpstreamsError, StoreError) as exc:
             raise exceptions.OptionsError(f"shadowcat_upstreams: {exc}") from exc
         self._path, self._stamp = path, stamp
+
+    def running(self) -> None:
+        """Begin to probe: before it runs, mitmproxy cannot send requests."""
+        self._is_running = True
+        if self._relay is not None:
+            self._probe()
 
     def done(self) -> None:
         self._stop()
@@ -231,6 +238,10 @@ class Relays:
         )
         self._ways = self._lead(relay)
         self._watch = create_task(self._look_on(), name="shadowcat: tend sessions", keep_ref=True)
+        if self._is_running:
+            self._probe()
+
+    def _probe(self) -> None:
         self._probes.start(lambda: None if self._relay is None else self._relay.fleet)
 
     def _stop(self) -> None:
@@ -316,7 +327,13 @@ class Relays:
 
 
 def _report_store(report: "StoreReport") -> None:
-    logger.warning("shadowcat: %s", report)
+    if report.error is None:
+        logger.warning("shadowcat: the store of sessions is back after %.1f s", report.away_ms / 1000)
+    else:
+        logger.warning(
+            "shadowcat: the store of sessions is away (%s); sessions go on here, %d of them are to be told to it",
+            report.error, report.waiting,
+        )  # fmt: skip
 
 
 def _stamp_of(path: Path) -> Stamp:

@@ -115,6 +115,7 @@ class Shadowcat:
 
     def running(self) -> None:
         self._is_running = True
+        self.relays.running()
         for name in unknown_options(ctx.options):
             near = difflib.get_close_matches(name, list(ctx.options.keys()), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

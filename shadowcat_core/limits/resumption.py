@@ -75,3 +75,10 @@ MAX_RETRY_PAUSE_MS = Limit(
     reason="How long a server's `retry` lets a broken stream wait before it is asked for again; a longer one counts as "
     "this. The client's connection is silent meanwhile.",
 )
+REOPENING_MS = Limit(
+    1_000,
+    unit="ms",
+    reason="How long a request whose session was begun anew waits for the client's GET stream to be opened there too, "
+    "so that nothing of what its server says unasked is missed. That takes some milliseconds; later it goes all the "
+    "same.",
+)

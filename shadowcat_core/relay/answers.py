@@ -54,9 +54,9 @@ def not_kept(asked: Asked, why: str) -> Reply:
 
 
 def _unavailable(asked: Asked, text: str, *, may_have_run: bool) -> Reply:
-    error = RpcError(ErrorCode.STORE_UNAVAILABLE, text, {"mayHaveRun": may_have_run})
-    bodies = [_written(message, error) for message in asked.requests]
-    return Reply(_UNAVAILABLE, _together(bodies) if bodies else b"")
+    if not asked.messages:
+        return Reply(_UNAVAILABLE)
+    return failed(asked, lambda _message: RpcError(ErrorCode.STORE_UNAVAILABLE, text, {"mayHaveRun": may_have_run}))
 
 
 def _written(message: Message, error: RpcError) -> bytes:

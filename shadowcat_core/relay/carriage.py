@@ -21,6 +21,8 @@ from shadowcat_core.upstreams import Member
 _PRIMES_SINCE: Final = "2025-11-25"
 _MAX_BARREN: Final = 5
 """Reconnections in a row that brought nothing."""
+_WORTH_S: Final = 1.0
+"""A connection that lasted so long was not barren, though nothing came on it."""
 _FIRST_PAUSE_MS: Final = 100
 _NO_STREAM: Final = (400, 401, 403, 405, 406, 410, 415, 501)
 """The server will not have it, however often one asks."""
@@ -47,6 +49,7 @@ class Carriage:
         self._asked = asked
         self._way = way
         self._barren = 0
+        self._went_on_s: float | None = None
         self._has_left = False
         self._is_released = False
 
@@ -104,6 +107,8 @@ class Carriage:
             stream = self._way.stream  # it was found when its client had left
         if stream is not None:
             self._world.carried.pop(stream, None)
+            if self._world.listeners.get(stream.session_id) is self:
+                del self._world.listeners[stream.session_id]
             self._world.keeper.release(stream)
 
     def taken(self) -> None:
@@ -125,8 +130,8 @@ class Carriage:
             return Tail() if broken is None else self._without_answers(broken)
         return None
 
-    async def go_on(self, *, broken: str | None) -> Leg | Tail:
-        """Find out how the client's stream goes on.
+    async def go_on(self, *, broken: str | None, reached: bool = True) -> Leg | Tail:
+        """Find out how the client's stream goes on. `reached` is False when the server could not even be connected to.
 
         Raises:
             StoreUnavailable: the session would have to move, and the store does not answer.
@@ -134,7 +139,12 @@ class Carriage:
         self.is_reconnecting = False
         if self._way is not None:
             return await self._go_on_behind(self._way)
-        return self.settled(broken=broken) or await self._again(broken or "the server ended its stream")
+        settled = self.settled(broken=broken)
+        if settled is not None:
+            return settled
+        if not reached:
+            return await self._connect(broken or "", reached=False)
+        return await self._again(broken or "the server ended its stream")
 
     def heard(self, status: int, headers: HeaderLookup) -> Heard:
         """Say what becomes of the answer to a reconnection."""
@@ -144,6 +154,7 @@ class Carriage:
         stream.reconnect(mapping.epoch)
         self._course.found()
         self.is_reconnecting = False
+        self._went_on_s = self._world.clock_s()
         self._world.counts.streams_reconnected += 1
         return GoOn()
 
@@ -174,12 +185,22 @@ class Carriage:
             return self._without_answers("its server broke off")
         return await self._connect("")
 
+    def is_behind(self, epoch: int) -> bool:
+        """True while the stream has not come to this epoch of its session, and may yet."""
+        stream = self.stream
+        return stream is not None and stream.epoch < epoch and not self.is_over and not self._is_released
+
     def _keep(self, stream: ResumableStream) -> None:
         self.stream = stream
         self._world.carried[stream] = self
+        if not stream.purpose.requests:
+            self._world.listeners[stream.session_id] = self
 
     async def _again(self, reason: str) -> Leg | Tail:
         """Ask the server once more, in a while."""
+        if self._went_on_s is not None and self._world.clock_s() - self._went_on_s >= _WORTH_S:
+            self._barren = 0  # it was quiet, as such streams are
+        self._went_on_s = None
         self._barren += 1
         stream = self.stream
         if self._barren > _MAX_BARREN or stream is None:
@@ -190,7 +211,7 @@ class Carriage:
             await self._world.sleep(min(pause_ms, MAX_RETRY_PAUSE_MS) / 1000)
         return await self._connect(reason)
 
-    async def _connect(self, reason: str) -> Leg | Tail:
+    async def _connect(self, reason: str, *, reached: bool = True) -> Leg | Tail:
         course, stream = self._course, self.stream
         mapping = course.mapping
         if mapping is None or stream is None or self.is_over:
@@ -201,7 +222,10 @@ class Carriage:
         if isinstance(found, Refusal):
             # Whoever comes back hears why, and one with a newer token may go on.
             return Tail(cut="its session is not known to the proxy any more" if answers else None)
-        course.anew(found, is_first=self._barren <= 1)
+        if reached:
+            course.anew(found, is_first=self._barren <= 1)
+        else:
+            course.mapping = found
         if answers and found.epoch != stream.epoch:
             return self._without_answers("its session was lost")
         member = await course.go(anywhere=not answers)

@@ -22,7 +22,8 @@ class Course:
     `mapping` is the session's, None for what belongs to none; `member` the upstream of the attempt that is on.
     """
 
-    def __init__(self, world: World, pool: Pool, key: str | None, caller: Headers) -> None:
+    def __init__(self, world: World, pool: Pool, key: str | None, caller: Headers, *, listens: bool = False) -> None:
+        """Make a course; `listens` says that it is the way of a server's own stream (GET)."""
         self.pool = pool
         self.mapping: SessionMapping | None = None
         self.member: Member | None = None
@@ -31,6 +32,7 @@ class Course:
         self._world = world
         self._key = key
         self._caller = caller
+        self._listens = listens
         self._is_reported = True
         self._lost_epoch = 0  # up to this one the session is known to be lost
         self._moves = 0
@@ -172,6 +174,8 @@ class Course:
             return revived
         self._moves += 1
         self.mapping = revived.mapping
+        if not self._listens:
+            await self._world.listen_again(revived.mapping)
         if revived.mapping.upstream.name == member.name:
             return member
         # Somebody was quicker, with another server.

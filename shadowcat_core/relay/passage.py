@@ -51,7 +51,9 @@ class Passage:
         self.asked = asked
         self.carriage: Carriage | None = None
         self._world = world
-        self._course = Course(world, pool, pool.key(asked.session_id, asked.headers), asked.caller)
+        self._course = Course(
+            world, pool, pool.key(asked.session_id, asked.headers), asked.caller, listens=asked.method == "GET"
+        )
         self._counted_at: str | None = None
         self._may_have_run = False
         world.counts.requests += 1
@@ -141,19 +143,20 @@ class Passage:
             return await self._find_again(status, headers)
         return self._let_pass(status, headers)
 
-    async def go_on(self, *, broken: str | None) -> Leg | Tail:
+    async def go_on(self, *, broken: str | None, reached: bool = True) -> Leg | Tail:
         """The server's stream is over, or the way back has come to its end: how the client's goes on.
 
-        `broken` says why it broke off; None when it ended in good order.
+        `broken` says why it broke off; None when it ended in good order. `reached` is False when it could not even be
+        connected to.
         """
         if self.carriage is None:
             return Tail(cut=broken)
-        return await self._followed(self.carriage, self.carriage.go_on(broken=broken))
+        return await self._followed(self.carriage, self.carriage.go_on(broken=broken, reached=reached))
 
     async def reconnection_failed(self, kind: FailureKind, reason: str) -> Leg | Tail:
         """An attempt to go on with a stream has failed before it was answered."""
         self._course.failed(kind, reason)
-        return await self.go_on(broken=reason)
+        return await self.go_on(broken=reason, reached=kind is not FailureKind.CONNECT)
 
     def leave(self) -> bool:
         """The client has left. True when the server is to be read on for it."""

@@ -3,13 +3,16 @@
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
+from shadowcat_core.limits import REOPENING_MS
 from shadowcat_core.relay.counts import RelayCounts
 from shadowcat_core.resumption import ResumableStream, StreamKeeper
 from shadowcat_core.sessions import SessionMapping
 from shadowcat_core.sessions.manager import Revived, SessionManager
 from shadowcat_core.upstreams import HintBook
+
+_LOOK_S: Final = 0.01
 
 
 class Carried(Protocol):
@@ -17,6 +20,10 @@ class Carried(Protocol):
 
     def taken(self) -> None:
         """Another proxy reads the stream now, or its session has ended."""
+        ...
+
+    def is_behind(self, epoch: int) -> bool:
+        """True while the stream has not come to this epoch of its session, and may yet."""
         ...
 
 
@@ -39,6 +46,8 @@ class World:
     """What servers say of their tools, by route."""
     carried: dict[ResumableStream, Carried] = field(default_factory=dict)
     """Streams that are read from their servers now, and who carries them."""
+    listeners: dict[str, Carried] = field(default_factory=dict)
+    """Who carries a server's own stream (GET), by session."""
     left: int = 0
     """Streams that are read without their clients just now."""
 
@@ -46,3 +55,15 @@ class World:
         """A session goes on elsewhere."""
         self.counts.sessions_moved += 1
         self.on_moved(before, revived)
+
+    async def listen_again(self, mapping: SessionMapping) -> None:
+        """Wait a little for the stream of a session that was begun anew, so that nothing is sent before it is there.
+
+        What a server says unasked on account of a request would else reach nobody.
+        """
+        deadline = self.clock_s() + int(REOPENING_MS) / 1000
+        while self.clock_s() < deadline:
+            listener = self.listeners.get(mapping.session_id)
+            if listener is None or not listener.is_behind(mapping.epoch):
+                return
+            await self.sleep(_LOOK_S)

@@ -82,7 +82,12 @@ def connect(url: str, timeout_ms: int) -> RedisClient:
     timeout_s = timeout_ms / 1000
     try:
         client: RedisClient = Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            # With RESP3, redis-py's pool hands out connections that died with a server without a look at them.
+            protocol=2,
         )
     except ValueError as exc:
         raise StoreError(f"{exc}") from exc

@@ -9,6 +9,7 @@ class of its HTTP streams, and nothing else, adds:
 - a client that leaves ends the wait;
 - what we have to say ourselves on a running stream is sent between two of its frames;
 - an upstream that cannot be reached is answered by us (a JSON-RPC error) instead of with mitmproxy's HTML page;
+- a server that resets a connection as it is made leaves no request without an answer;
 - a request goes to another upstream when one fails, and a stream goes on from there on the client's open connection.
 
 Behaviour is mitmproxy's own for every response whose stream is not ours, and for every error that `answer` leaves
@@ -23,6 +24,7 @@ from weakref import WeakSet
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import HttpStream
 
+from shadowcat_addons.http_stream.connecting import tell_of_resets
 from shadowcat_addons.http_stream.seamed import Answer, HoldsWhole, Left, SeamedHttpStream, ShadowcatWaitHook
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.waiting import Waiting
@@ -56,6 +58,7 @@ class Seam:
             "waits": self._waits,
         }
         self._bound: type[HttpStream] = self._original
+        self._tell_no_more = tell_of_resets()
         self._bind(SeamedHttpStream)
 
     def lead(self, relay: "FlowRelay") -> None:
@@ -68,6 +71,7 @@ class Seam:
         """Put mitmproxy's own class back, and cut the streams that wait."""
         if http_layer.HttpStream is self._bound:
             http_layer.HttpStream = self._original  # type: ignore[misc]
+        self._tell_no_more()
         for waiting in list(self._waits):
             waiting.break_off()
 

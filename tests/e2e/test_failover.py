@@ -1,0 +1,46 @@
+"""Servers that are killed every few seconds under many sessions of the official SDK: no client notices more than an
+error that says what may have run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.failover import Course, Setting, run
+from tests.e2e.failover_findings import text_of
+
+pytestmark = [pytest.mark.partner, pytest.mark.timeout(300)]
+
+SMALL = Course(seconds=9.0, up_s=(0.7, 1.2))
+VARIANTS = {
+    setting.name: setting
+    for setting in (
+        Setting("answers in JSON", flags=("--json",), sessions=10),
+        Setting("resumable streams", flags=("--resumable",), sessions=10),
+        Setting("server-everything", servers=("npm", "npm"), sessions=10),
+    )
+}
+
+
+def hold_against(folder: Path, setting: Setting, course: Course) -> None:
+    """Run it through the proxy; whatever must not happen did not."""
+    findings = run(folder, setting, "shadowcat", course)
+    said = text_of({setting.name: findings})
+    print(said)
+    assert set(findings.kills) == {"A", "B", "A and B"}, said
+    assert findings.outcomes["ok"] > len(findings.people), said
+    problems = findings.problems()
+    assert not problems, "\n".join([said, *problems])
+
+
+def test_fifty_sessions_of_both_sdks_outlive_servers_that_are_killed(tmp_path: Path, sdk1: None):
+    hold_against(tmp_path, Setting("two SDK servers"), Course(seconds=20.0))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_sessions_outlive_servers_of_every_kind_that_are_killed(tmp_path: Path, sdk1: None, npm: None, name: str):
+    hold_against(tmp_path, VARIANTS[name], SMALL)
+
+
+def test_without_the_proxy_sessions_are_lost(tmp_path: Path, sdk1: None):
+    findings = run(tmp_path, Setting("two SDK servers", sessions=10), "direct", SMALL)
+    assert len(findings.lost) >= 5, text_of({"direct": findings})
