@@ -214,8 +214,8 @@ class Carriage:
     async def _connect(self, reason: str, *, reached: bool = True) -> Leg | Tail:
         course, stream = self._course, self.stream
         mapping = course.mapping
-        if mapping is None or stream is None or self.is_over:
-            return Tail(cut=reason)
+        if mapping is None or stream is None or self.is_over or await self._world.keeper.is_taken(stream):
+            return Tail(cut=reason or "another proxy reads this stream")
         # Others may have moved it meanwhile; and a session whose stream is open is in use.
         found = await self._world.manager.use(mapping.session_id, self._asked.authorization, self._asked.caller)
         answers = bool(stream.purpose.requests)

@@ -13,7 +13,7 @@ from shadowcat_core.resumption.event_ids import EventPlace, UpstreamMark
 from shadowcat_core.resumption.log_writer import LogWriter
 from shadowcat_core.resumption.remarks import READ_NO_MORE, STILL_READ
 from shadowcat_core.resumption.stream import ResumableStream, StreamPurpose, UnloggedRoom
-from shadowcat_core.sessions import EventLog, new_stream_id
+from shadowcat_core.sessions import EventLog, event_id, new_stream_id
 
 
 @dataclass(slots=True)
@@ -106,6 +106,18 @@ class StreamKeeper:
         kept = self.find(stream.session_id, stream.stream_id)
         if kept is not None:
             kept.left_at = None
+
+    async def is_taken(self, stream: ResumableStream) -> bool:
+        """Look into the log whether another proxy has a stream by now. False while nobody can say.
+
+        Who reads a stream finds out when it writes the next event; who connects to the server again has to ask, or
+        two proxies whose server hands the stream to the latest connection take it from each other.
+        """
+        try:
+            there = await self.log.stream_of(stream.session_id, event_id(stream.stream_id, 0))
+        except StoreUnavailable:
+            return False
+        return there is not None and (there.closed or there.position > stream.position)
 
     def beat(self) -> None:
         """Say in the log which streams are still read without their clients. Call it every `READING_BEAT_S`."""
