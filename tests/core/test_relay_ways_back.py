@@ -300,3 +300,21 @@ async def test_a_stream_that_is_taken_while_it_waits_for_its_server_is_cut(world
     await its.time.finish(again.task)
     assert again.payloads == [result(7)]
     its.proxy.leaves_nothing()
+
+
+async def test_two_proxies_do_not_take_the_server_from_each_other(world):
+    its = world("a")
+    other = its.another_proxy()
+    client = await begun(its)
+    exchange, stream = await called(client)
+    stream.emit(note(1))
+    await settle()
+    again = await back(client, exchange, other)
+    last = await back(client, exchange)
+    await its.time.pass_s(20)
+    assert [each.task.done() for each in (exchange, again, last)].count(False) == 1
+    assert its.servers["a"].methods().count("GET") == 2
+    stream.finish(result(7))
+    await its.time.finish(again.task, last.task)
+    assert result(7) in last.payloads + again.payloads
+    assert its.proxy.counts.answers_lost + other.counts.answers_lost == 0
