@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shadowcat_core.sessions import SessionMapping, StoreReport
     from shadowcat_core.sessions.lifecycle import Answer, Headers
     from shadowcat_core.sessions.manager import Revived
-    from shadowcat_core.upstreams import Fleet, UpstreamsFile
+    from shadowcat_core.upstreams import Fleet, RouteConfig, UpstreamsFile
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Leading(Protocol):
 
     def asking(self, exchange: Exchange | None, its_flow: http.HTTPFlow) -> Awaitable[None] | None: ...
     def is_routed(self, its_flow: http.HTTPFlow) -> bool: ...
+    def endpoint(self, route: "RouteConfig") -> str: ...
     def over(self, its_flow: http.HTTPFlow) -> None: ...
     def disconnected(self, client: connection.Client) -> Awaitable[object] | None: ...
     def saw(self, exchange: Exchange, batch: MessageBatch, calls: list[Call]) -> None: ...
@@ -268,7 +269,9 @@ class Relays:
             raise ConnectionError(f"there is no upstream {upstream}")
         pool, member = found
         url = f"{member.endpoint.scheme}://{member.endpoint.authority}"
-        url += member.endpoint.target(pool.route.path, pool.route.path)
+        url += member.endpoint.target(
+            pool.route.path, pool.route.path if self._ways is None else self._ways.endpoint(pool.route)
+        )
         timeouts = pool.route.timeouts
         its_own = {name.lower() for name in member.config.headers}
         return await self._own_requests.ask(

@@ -20,7 +20,7 @@ from shadowcat_core.relay import Asked, Leg, Passage, Relay, Reply, edited
 from shadowcat_core.resumption import WayBack
 from shadowcat_core.sessions.lifecycle import NOTED_METHODS
 from shadowcat_core.stream import StreamTap
-from shadowcat_core.upstreams import Pool
+from shadowcat_core.upstreams import Pool, RouteConfig
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Ways:
         self._passages: dict[str, Passage] = {}
         self._ways: dict[str, WayBack] = {}
         self._routes: dict[int, str] = {}
+        self._endpoints: dict[str, str] = {}
         self._read_on: dict[str, asyncio.Future[None]] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -74,6 +75,10 @@ class Ways:
         """Say whether a request, whose head is here, goes to an upstream: then its body must be whole."""
         request = its_flow.request
         return self._relay.routes(request.host_header, request.path) is not None
+
+    def endpoint(self, route: RouteConfig) -> str:
+        """Tell where requests of our own go: a route of whole servers does not say at which path they speak MCP."""
+        return self._endpoints.get(route.name, route.path)
 
     def over(self, its_flow: http.HTTPFlow) -> None:
         """A flow has come to its end, one of ours or not."""
@@ -105,6 +110,10 @@ class Ways:
                 () if exchange is None else _messages_of(exchange, its_flow),
             ),
         )
+        if exchange is not None:
+            self._routes[exchange.number] = pool.route.name
+            if request.method == "POST":
+                self._endpoints[pool.route.name] = request.path
         step = await passage.begin()
         match step:
             case Leg():
@@ -116,8 +125,6 @@ class Ways:
             case WayBack():
                 self._passages[its_flow.id] = passage
                 self._ways[its_flow.id] = step
-        if exchange is not None:
-            self._routes[exchange.number] = pool.route.name
 
     # --- What the seam asks (`FlowRelay`) -----------------------------------------------------------------------------
 
@@ -145,7 +152,9 @@ class Ways:
         if data.authority:  # of HTTP/2, or a proxy's absolute form
             data.authority = authority.encode()
         hosts = [("Host", authority)] if "host" in data.headers or not data.authority else []
-        data.headers.fields = edited(data.headers.fields, [*hosts, *leg.edits])
+        # A body of HTTP/2 may come without its length, and there would be no end to it in HTTP/1.1.
+        lengths = [("Content-Length", str(len(data.content)))] if its_flow.request.is_http2 and data.content else []
+        data.headers.fields = edited(data.headers.fields, [*hosts, *lengths, *leg.edits])
 
     def answered(self, its_flow: http.HTTPFlow, reply: Reply, reason: str) -> http.Response:
         """Make the response for a reply, which is given in the place of a server's."""
