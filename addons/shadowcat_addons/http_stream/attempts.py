@@ -41,6 +41,9 @@ from shadowcat_core.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
+_CONNECTIONS_AT_ONCE = 1_000
+"""To one upstream, for one client. With mitmproxy's own five, the sixth call of an HTTP/2 client would wait until one
+of the others ends, and look like a server that takes no connections."""
 _ATTEMPT_IDS = itertools.count(-1, -1)
 _NOT_RESUMED = ("content-length", "content-type", "content-encoding", "transfer-encoding", "mcp-method", "mcp-name")
 
@@ -172,6 +175,9 @@ class AttemptingHttpStream(SeamedHttpStream):
         for known in self._http_layer().connections:
             if isinstance(known, Server) and not known.connected:
                 known.error = None
+        handler = self._connection_handler()
+        if handler is not None:
+            handler.max_conns.setdefault(address, asyncio.Semaphore(_CONNECTIONS_AT_ONCE))
         connect_s = passage.pool.route.timeouts.connect_s
         alarm = asyncio.get_running_loop().call_later(connect_s, self._give_up_connecting, address)
         connection, error = yield GetHttpConnection(
