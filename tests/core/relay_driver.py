@@ -8,6 +8,7 @@ from shadowcat_core.jsonrpc import ErrorCode
 from shadowcat_core.mcp import Direction, Era, HeaderFields, Transport
 from shadowcat_core.messages import MessageBatch, MessageContext
 from shadowcat_core.relay import Asked, Gather, GoOn, Leg, Pass, Passage, Relay, Reply, Tail
+from shadowcat_core.relay.steps import edited
 from shadowcat_core.resumption import WayBack
 from shadowcat_core.sessions import CredentialBinder, MemoryStore
 from shadowcat_core.sessions.manager import SessionManager
@@ -220,15 +221,11 @@ class Exchange:
 
     async def _attempt(self, leg: Leg):
         self.legs.append(leg)
-        fields = dict(self.asked.fields)
-        for name, value in leg.edits:
-            fields = {field: text for field, text in fields.items() if field.lower() != name.lower().encode()}
-            if value is not None:
-                fields[name.encode()] = value.encode()
+        fields = edited(self.asked.fields, leg.edits)
         server = self.proxy.servers[leg.endpoint.port]
         method, body = ("GET", b"") if leg.resumes else (self.asked.method, self.body)
         try:
-            head = await server.handle(method, HeaderFields(fields.items()), body)
+            head = await server.handle(method, HeaderFields(fields), body)
         except ConnectionRefusedError as exc:
             raise Broken(FailureKind.CONNECT, str(exc), sent=False) from exc
         except ConnectionError as exc:

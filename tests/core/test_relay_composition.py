@@ -1,6 +1,9 @@
 """A relay is made of what a file says; refreshed tokens pass where a server vouches for them."""
 
+import pytest
+
 from shadowcat_core.relay import relay_of
+from shadowcat_core.relay.steps import edited
 from tests.core.relay_driver import begun
 from tests.core.relay_parts import Head, call, result
 from tests.core.token_parts import is_genuine, token_of
@@ -55,3 +58,17 @@ async def test_a_session_lives_while_nobody_can_vouch_for_its_clients_new_token(
     assert exchange.json["error"]["data"]["mayHaveRun"] is False
     assert exchange.status == 200
     assert await client.mapping() is not None
+
+
+@pytest.mark.parametrize(
+    ("edits", "after"),
+    [
+        ([], [(b"A", b"1"), (b"B", b"2"), (b"a", b"3")]),
+        ([("a", "x")], [(b"a", b"x"), (b"B", b"2")]),
+        ([("A", None)], [(b"B", b"2")]),
+        ([("C", "é"), ("D", None)], [(b"A", b"1"), (b"B", b"2"), (b"a", b"3"), (b"C", b"\xc3\xa9")]),
+        ([("B", "x"), ("b", "y")], [(b"A", b"1"), (b"b", b"y"), (b"a", b"3")]),
+    ],
+)
+def test_an_edit_takes_the_place_of_all_that_a_header_had(edits, after):
+    assert edited([(b"A", b"1"), (b"B", b"2"), (b"a", b"3")], edits) == tuple(after)
