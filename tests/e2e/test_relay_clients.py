@@ -5,7 +5,6 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import h11
@@ -13,16 +12,8 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.proxies import SCRIPTS, Proxies, Proxy
-from tests.e2e.raw_client import connect
-from tests.e2e.relay_servers import (
-    AT_ONCE_S,
-    CLOSED,
-    UNREACHABLE,
-    Lanes,
-    numbered,
-    numbers,
-    say,
-)
+from tests.e2e.relay_lanes import Lanes, put
+from tests.e2e.relay_servers import CLOSED, UNREACHABLE, numbered, numbers, say
 
 BROKEN = (h11.RemoteProtocolError, ConnectionError, AssertionError)
 RELAYED, JUDGING = SCRIPTS / "relayed.py", SCRIPTS / "judging.py"
@@ -48,14 +39,6 @@ def judging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     folder = tmp_path_factory.mktemp("judging")
     with Proxies(folder) as proxies:
         yield Lanes(folder, {"plain": ({}, 10)}).run(proxies, "regular", RELAYED, JUDGING, judging="s2c")
-
-
-async def put(proxy: Proxy, what: str, said: Any = None) -> tuple[int, Any]:
-    """What `relayed.py` says."""
-    async with connect(proxy.port) as client:
-        response = await client.request("PUT", f"/-/{what}", (), json.dumps(said).encode())
-        body = await response.rest()
-        return response.status, json.loads(body) if response.status == 200 else body.decode()
 
 
 async def command(proxy: Proxy, *said: str) -> Any:
@@ -123,7 +106,7 @@ async def test_a_client_that_leaves_while_its_request_waits_for_a_server_leaves_
         await other.send("tools/list")
         await say(await lane.a.exchange())
         assert (await other.answer())["id"] == 1
-        assert [each for each in lane.a.asked("tools/call")] == []
+        assert lane.a.asked("tools/call") == []
 
 
 # --- Servers that do not take connections -----------------------------------------------------------------------------
@@ -187,7 +170,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_of_tls_is_left_i
             assert json.loads(await response.rest())["error"]["code"] == UNREACHABLE
 
 
-# --- Interceptors and faults on streams that break ----------------------------------------------------------------------
+# --- Interceptors and faults on streams that break --------------------------------------------------------------------
 
 
 def judged(number: int, *, event_id: str | None = None, **params: Any) -> bytes:
@@ -256,7 +239,8 @@ async def test_a_stream_that_a_fault_cuts_is_come_back_to(lanes: Lanes):
         coming = asyncio.create_task(client.listen(stream.last_id))
         again = await lane.a.exchange()
         await again.head()
-        await again.send(b"" .join([numbered(n, event_id=str(n)) for n in (2, 3) if n > int(again.request.header("last-event-id") or 0)]))
+        known = int(again.request.header("last-event-id") or 0)
+        await again.send(b"".join([numbered(each, event_id=str(each)) for each in range(known + 1, 4)]))
         await again.send(wire.sse(wire.result(1), event_id="4"))
         await again.end()
         rest = await (await coming).rest()

@@ -11,9 +11,9 @@ from tests.e2e.authority import Authority
 from tests.e2e.origin import Origin
 from tests.e2e.origin_h2 import serve_h2
 from tests.e2e.proxies import SCRIPTS, Proxies
-from tests.e2e.raw_client import connect
 from tests.e2e.raw_client_h2 import connect_h2
-from tests.e2e.relay_servers import CLOSED, SESSION, UNREACHABLE, Lanes, events_of, numbered, numbers, say
+from tests.e2e.relay_lanes import Lanes, events_of
+from tests.e2e.relay_servers import CLOSED, SESSION, UNREACHABLE, numbered, numbers, say
 
 RELAYED = SCRIPTS / "relayed.py"
 
