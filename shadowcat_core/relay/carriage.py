@@ -255,7 +255,7 @@ class Carriage:
         if stream is None or not stream.purpose.requests:
             return Tail()
         upstream = "" if self._course.mapping is None else self._course.mapping.upstream.name
-        text = f"MCP server {upstream} broke off while it answered: {reason}"
+        text = f"MCP server {upstream} broke off while it answered; the request may have run: {reason}"
         data = []
         for request_id in sorted(stream.unanswered, key=str):
             error = error_response(

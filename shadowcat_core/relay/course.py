@@ -197,6 +197,7 @@ class Course:
         if not self._has_waited:
             self._has_waited = True
             self.counts.waited += 1
+        self.pool.hurry()
         await self._world.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         self._begin_round()

@@ -16,6 +16,7 @@ from shadowcat_core.sessions.model import SessionRecord, Upstream
 
 _INITIALIZED: Final = dump({"jsonrpc": "2.0", "method": "notifications/initialized"})
 _COMPARED: Final = ("capabilities", "serverInfo", "instructions")
+_AWAY: Final = (502, 503, 504)
 _ID_PREFIX: Final = "shadowcat-revival-"
 
 
@@ -113,7 +114,9 @@ class Reviver:
 
     def _demand(self, answer: Answer, method: str) -> None:
         if not 200 <= answer.status < 300:
-            raise SessionNotRevived(self._upstream, f"it answers {method} with status {answer.status}")
+            why = f"it answers {method} with status {answer.status}"
+            # Who is warming up, or has nobody behind it, has not refused.
+            raise SessionNotRevived(self._upstream, why) from ConnectionError(why) if answer.status in _AWAY else None
 
     def _result_of(self, answer: Answer, request_id: JsonRpcId | None) -> dict[str, Json]:
         try:

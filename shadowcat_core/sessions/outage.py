@@ -114,6 +114,7 @@ class Outage:
 
     async def _return(self) -> None:
         """Tell the store what it missed; the last of it while nobody changes anything, then let it be asked again."""
+        await self._primary.count()  # it may be that there is nothing to tell
         await push_all(self._local, self._primary)
         for _ in range(_PASSES):
             if len(self.journal) > _FEW:

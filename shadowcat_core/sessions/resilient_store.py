@@ -43,6 +43,7 @@ class ResilientStore:
     ) -> None:
         self._primary = primary
         self._local = local or MemoryStore(clock_ms=clock_ms)
+        self._looked_at: str | None = None
         self._outage = Outage(
             primary, self._local, on_report=on_report, clock_ms=clock_ms, sleep=sleep, retry_ms=retry_ms
         )
@@ -182,8 +183,16 @@ class ResilientStore:
                 # The copy's idea of idleness is its own: what goes here may live on elsewhere.
                 await self._local.end_many([mapping.session_id for mapping in expired])
                 await self._local.expire(limit)
+                await self._look_at_one()
                 return expired
         return await self._local.expire(limit)
+
+    async def _look_at_one(self) -> None:
+        """See whether the store has one of the sessions here, another each time: nobody may use those that it lost."""
+        page = await self._local.list(self._looked_at, 1)
+        self._looked_at = page.cursor
+        for record in page.records:
+            await self.get(record.session_id)
 
     async def restore(self, records: Sequence[SessionRecord]) -> Sequence[SessionMapping | None]:
         if await self._outage.is_over():

@@ -21,6 +21,7 @@ from shadowcat_core.upstreams.retrying import (
     SendAgain,
     may_retry,
     may_retry_all,
+    named,
     unreachable,
 )
 from shadowcat_core.upstreams.store_address import StoreAddress, StoreKind
@@ -58,6 +59,7 @@ __all__ = [
     "load_upstreams",
     "may_retry",
     "may_retry_all",
+    "named",
     "parse_upstreams",
     "unreachable",
 ]

@@ -18,6 +18,10 @@ _MAX_DOUBLINGS: Final = 64
 """Beyond it any back-off has reached its maximum; without it the power would overflow."""
 
 
+WAITED_FOR_S: Final = 0.5
+"""How long an upstream that failed is left alone when somebody waits for it."""
+
+
 class State(StrEnum):
     """What an upstream is good for. DRAINING: its old sessions alone, which a person wanted."""
 
@@ -52,6 +56,7 @@ class Breaker:
 
     __slots__ = (
         "_failures",
+        "_opened_at",
         "_probe_failures",
         "_successes",
         "_suspect_until",
@@ -71,6 +76,7 @@ class Breaker:
         self.since = now
         self.trips = 0  # in a row: each doubles the back-off
         self.retry_at = 0.0
+        self._opened_at = 0.0
         self._successes = 0
         # When it failed, and how often it had succeeded by then.
         self._failures: deque[tuple[float, int]] = deque()
@@ -113,6 +119,11 @@ class Breaker:
                 self.circuit = Circuit.HALF_OPEN
             case Circuit.HALF_OPEN:
                 self._trial_until = None  # whoever tried never said what came of it
+
+    def hurry(self, now: float) -> None:
+        """Let it be tried soon, as somebody waits for it: half a second after it failed, whatever its back-off."""
+        if self.circuit is Circuit.OPEN:
+            self.retry_at = min(self.retry_at, max(now, self._opened_at + WAITED_FOR_S))
 
     def begin_trial(self, now: float, within_s: float) -> None:
         """Note that a request or a probe tries it. One that says nothing within this time makes room for another."""
@@ -170,6 +181,7 @@ class Breaker:
     def _open(self, now: float, random: Random) -> None:
         self.circuit = Circuit.OPEN
         self.trips += 1
+        self._opened_at = now
         self.retry_at = now + backoff_s(self.policy.backoff, self.trips, random)
         self._suspect_until = None
         self._trial_until = None

@@ -79,6 +79,17 @@ class MemberRow:
     successes: int
     failures: int
 
+    def __str__(self) -> str:
+        """Write it as a line."""
+        state = "half open" if self.circuit is Circuit.HALF_OPEN else str(self.state)
+        why = f" ({self.reason})" if self.reason else ""
+        retry = "" if self.retry_in_s is None else f", tried again in {self.retry_in_s:.1f} s"
+        return (
+            f"{self.route} · {self.name} {self.url} · {state} for {self.for_s:,.0f} s{why}{retry} · "
+            f"sessions {self.sessions:,} · "
+            f"requests {self.picks:,}, answered {self.successes:,}, failed {self.failures:,}"
+        )
+
 
 def row_of(member: Member, route: str, now: float) -> MemberRow:
     """Write down how an upstream is."""

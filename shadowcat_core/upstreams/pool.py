@@ -162,6 +162,14 @@ class Pool:
         ]
         return min(times, default=None)
 
+    def hurry(self) -> None:
+        """Let those that are down be tried soon, as a request waits for one of them."""
+        now = self._clock()
+        for member in self._members.values():
+            if member.breaker.circuit is Circuit.OPEN and member.drained_because is None:
+                member.breaker.hurry(now)
+                self._settle(member)
+
     # --- Sessions ------------------------------------------------------------------------------------------------
 
     def session_began(self, name: str) -> None:

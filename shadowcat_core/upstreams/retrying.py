@@ -5,6 +5,7 @@ only when that does no harm. What was answered, if only in part, never does. Pur
 `docs/upstreams.md`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -86,7 +87,7 @@ def may_retry(
         return SendAgain("a server takes the first of two equal answers", anywhere=False)
     reason = _why_safe(message, hints, policy)
     if reason is None:
-        return _given_up(message, "it may have run, and nothing says that it may run twice", upstream)
+        return _given_up(message, "nothing says that it may run twice", upstream)
     return SendAgain(reason)
 
 
@@ -116,12 +117,19 @@ def may_retry_all(
 
 def unreachable(tried: Sequence[tuple[str, str]], retry_in_s: float | None = None) -> RpcError:
     """Write the error for a request that never left: who was tried, and why each failed; nobody when all are down."""
-    names = ", ".join(f"{name} ({why})" for name, why in tried)
+    names = named(tried)
     text = f"no MCP server can be reached: {names}" if tried else "no MCP server of this route is available"
-    data: dict[str, Json] = {"tried": [name for name, _ in tried], "mayHaveRun": False}
+    data: dict[str, Json] = {"tried": [*dict(tried)], "mayHaveRun": False}
     if retry_in_s is not None:
         data["retryInSeconds"] = round(retry_in_s, 3)
     return RpcError(ErrorCode.UPSTREAM_UNREACHABLE, text, data)
+
+
+def named(tried: Sequence[tuple[str, str]]) -> str:
+    """Write down who was tried and why each failed at last, with how often."""
+    counts = Counter(name for name, _ in tried)
+    times = {name: f", {count} times" if count > 1 else "" for name, count in counts.items()}
+    return ", ".join(f"{name} ({why}{times[name]})" for name, why in dict(tried).items())
 
 
 def _why_safe(message: Message, hints: ToolHints, policy: RetryPolicy) -> str | None:
@@ -153,5 +161,5 @@ def _given_up(message: Message, reason: str, upstream: str) -> GiveUp:
     if settlement_of(message) is not Settlement.REPLY:
         return GiveUp(reason, None)
     server = f"MCP server {upstream}" if upstream else "the MCP server"
-    text = f"{server} failed while it had this request, which was not sent again: {reason}"
+    text = f"{server} failed while it had this request, which may have run and was not sent again: {reason}"
     return GiveUp(reason, RpcError(ErrorCode.UPSTREAM_CLOSED, text, {"upstream": upstream, "mayHaveRun": True}))
