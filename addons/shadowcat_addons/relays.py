@@ -18,7 +18,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils.asyncio_utils import create_task
 
 from shadowcat_core.correlation import Call
-from shadowcat_core.errors import ShadowcatError, StoreError, StoreUnavailable, UpstreamsError
+from shadowcat_core.errors import StoreError, StoreUnavailable, UpstreamsError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.limits import READING_BEAT_S
 from shadowcat_core.messages import MessageBatch
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """How often the file is looked at; also the grain of what is done now and then."""
+BEAT_LOOKS = int(READING_BEAT_S / LOOK_S)
 ASK_S = 60.0
 """How long a request of our own may take where the file lets those of clients take as long as they like."""
 CLOSE_S = 1.0
@@ -95,6 +96,7 @@ class Relays:
         self._stamp: Stamp = None
         self._watch: asyncio.Task[None] | None = None
         self._is_running = False
+        self._is_store_away = False
         registry.watchers.append(self)
 
     def load(self, loader: Loader) -> None:
@@ -255,7 +257,7 @@ class Relays:
             self._ways = None
         relay, self._relay, self._path = self._relay, None, None
         if relay is not None:
-            create_task(relay.aclose(CLOSE_S), name="shadowcat: give up the store", keep_ref=True)
+            create_task(_give_up(relay), name="shadowcat: give up the store", keep_ref=True)
 
     def _apply(self, relay: "Relay", file: "UpstreamsFile") -> None:
         changes = relay.apply(file)
@@ -293,8 +295,8 @@ class Relays:
         )  # fmt: skip
 
     async def _look_on(self) -> None:
-        beat = 0.0
-        while True:
+        beat = 0
+        while self._relay is not None:
             await asyncio.sleep(LOOK_S)
             relay = self._relay
             if relay is None:
@@ -302,15 +304,23 @@ class Relays:
             try:
                 self._registry.catch_up()
                 await self._look(relay)
-                beat += LOOK_S
-                if beat >= READING_BEAT_S:
-                    beat = 0.0
+                if beat % BEAT_LOOKS == 0:
                     relay.beat()
                     await relay.tend()
-            except StoreUnavailable:
-                pass  # it was said when it began
-            except ShadowcatError as exc:
-                logger.error("shadowcat: %s", exc)
+                    self._say_store(None)
+            except StoreUnavailable as exc:
+                self._say_store(exc)
+            except Exception as exc:
+                logger.error("shadowcat: %r", exc, exc_info=exc)
+            beat += 1
+
+    def _say_store(self, away: StoreUnavailable | None) -> None:
+        """Say when the store goes away, and when it is back; one that is gone on without says so itself."""
+        if away is not None and not self._is_store_away:
+            logger.warning("shadowcat: the store of sessions is away: %s", away)
+        elif away is None and self._is_store_away:
+            logger.warning("shadowcat: the store of sessions is back")
+        self._is_store_away = away is not None
 
     async def _look(self, relay: "Relay") -> None:
         """Load the file when it has changed."""
@@ -327,6 +337,15 @@ class Relays:
             logger.error("shadowcat: %s\nThe upstreams stay as they were.", exc)
             return
         self._apply(relay, file)
+
+
+async def _give_up(relay: "Relay") -> None:
+    try:
+        await relay.aclose(CLOSE_S)
+    except asyncio.CancelledError:
+        # mitmproxy ends, and all that runs is cancelled. What is left to write is written all the same.
+        await asyncio.sleep(0)
+        await relay.aclose(CLOSE_S)
 
 
 def _report_store(report: "StoreReport") -> None:

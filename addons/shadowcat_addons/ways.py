@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from mitmproxy import connection, http
 from mitmproxy.utils.asyncio_utils import create_task
 
+from shadowcat_core import sse
 from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
-from shadowcat_core.mcp import Direction
+from shadowcat_core.mcp import Direction, is_event_stream
 from shadowcat_core.messages import Message, MessageBatch
-from shadowcat_core.relay import Asked, Leg, Passage, Relay, Reply, edited
+from shadowcat_core.relay import Asked, Leg, Passage, Relay, Reply, broken_off, edited
 from shadowcat_core.resumption import WayBack
 from shadowcat_core.sessions.lifecycle import NOTED_METHODS
 from shadowcat_core.stream import StreamTap
@@ -24,6 +25,7 @@ from shadowcat_core.upstreams import Pool, RouteConfig
 
 logger = logging.getLogger(__name__)
 
+_NOT_RESUMED = ("content-length", "content-type", "content-encoding", "transfer-encoding", "mcp-method", "mcp-name")
 UPSTREAM = "mcp.upstream"
 """Name in the metadata of flows: the server that has it, or had it last."""
 _LEARNED_FROM = NOTED_METHODS | {"tools/list"}
@@ -136,16 +138,16 @@ class Ways:
         """The way back into a stream that its client is to be led first, once."""
         return self._ways.pop(its_flow.id, None)
 
-    def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> None:
-        """Change the request for an attempt."""
-        passage, exchange = self._passages.get(its_flow.id), self._registry.get(its_flow.id)
-        if passage is not None:
-            before = its_flow.metadata.get(UPSTREAM)
-            its_flow.metadata[UPSTREAM] = passage.upstream
-            if before is not None and exchange is not None:
-                self._on_note(exchange, f"{'goes on' if leg.resumes else 'sent again'} at {passage.upstream}")
+    def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> http.Request:
+        """Make the request of an attempt: the flow's own, changed, or another one that goes on with its stream."""
+        passage, exchange = self._passages[its_flow.id], self._registry.get(its_flow.id)
+        before = its_flow.metadata.get(UPSTREAM)
+        its_flow.metadata[UPSTREAM] = passage.upstream
+        if before is not None and exchange is not None:
+            self._on_note(exchange, f"{'goes on' if leg.resumes else 'sent again'} at {passage.upstream}")
+        request = _resuming(its_flow.request) if leg.resumes else its_flow.request
         # The fields at once: mitmproxy's own setters each write all headers anew, which costs more than all else here.
-        data, endpoint = its_flow.request.data, leg.endpoint
+        data, endpoint = request.data, leg.endpoint
         data.scheme, data.host, data.port = endpoint.scheme.encode(), endpoint.host, endpoint.port
         data.path = leg.path.encode("utf-8", "surrogateescape")
         authority = endpoint.authority
@@ -153,8 +155,27 @@ class Ways:
             data.authority = authority.encode()
         hosts = [("Host", authority)] if "host" in data.headers or not data.authority else []
         # A body of HTTP/2 may come without its length, and there would be no end to it in HTTP/1.1.
-        lengths = [("Content-Length", str(len(data.content)))] if its_flow.request.is_http2 and data.content else []
-        data.headers.fields = edited(data.headers.fields, [*hosts, *lengths, *leg.edits])
+        lengths = [("Content-Length", str(len(data.content)))] if request.is_http2 and data.content else []
+        dropped = [(name, None) for name in _NOT_RESUMED] if leg.resumes else []
+        # From what the client sent, each time: what one server is told of its own is not for another.
+        data.headers.fields = edited(passage.asked.fields, [*hosts, *lengths, *dropped, *leg.edits])
+        return request
+
+    def lost_answers(self, its_flow: http.HTTPFlow, reason: str) -> bytes:
+        """Write an event with an error for each request whose answer will not come on its event stream."""
+        passage, exchange = self._passages.get(its_flow.id), self._registry.get(its_flow.id)
+        if passage is None or exchange is None or its_flow.response is None:
+            return b""
+        if not is_event_stream(its_flow.response.headers.get("content-type")):
+            return b""
+        self._registry.catch_up()
+        waiting = [
+            call.request.id
+            for call in exchange.calls
+            if call.request.id is not None and call.answer is None and call.cancelled_ns is None
+        ]
+        self._relay.counts.answers_lost += len(waiting)
+        return b"".join([sse.encode(broken_off(request_id, passage.upstream, reason)) for request_id in waiting])
 
     def answered(self, its_flow: http.HTTPFlow, reply: Reply, reason: str) -> http.Response:
         """Make the response for a reply, which is given in the place of a server's."""
@@ -209,3 +230,11 @@ def _messages_of(exchange: Exchange, its_flow: http.HTTPFlow) -> Sequence[Messag
     request = its_flow.request
     body = decoded_body(request.raw_content or b"", request.headers.get("content-encoding", ""))
     return list(MessageBatch.of_body(body or b"", exchange.context(Direction.CLIENT_TO_SERVER), exchange.started_ns))
+
+
+def _resuming(asked: http.Request) -> http.Request:
+    """Make the request that goes on with a stream, of one that was posted or not."""
+    request = asked.copy()
+    request.method = "GET"
+    request.raw_content = None
+    return request

@@ -149,10 +149,10 @@ def advice(
     """What the person has to tell the client; lines to paste into a shell stand alone."""
     if listen.port == 0:
         return "the system chooses the port; mitmproxy says below where it listens"
-    if upstream is not None:
-        return f"clients use {upstream.through(listen)} instead of {upstream.parts.geturl()}"
     if upstreams is not None:
         return f"clients use {listen.origin} and the paths of the routes in {upstreams}"
+    if upstream is not None:
+        return f"clients use {upstream.through(listen)} instead of {upstream.parts.geturl()}"
     if any(argument in {"-m", "--mode"} or argument.startswith("--mode=") for argument in extra):
         return ""
     certificate = shlex.quote(str(ca_certificate(extra)))

@@ -4,6 +4,7 @@
 has the connections to carry them out. `docs/sessions.md` is the manual.
 """
 
+from shadowcat_core.relay.answers import broken_off
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.carriage import Carriage
 from shadowcat_core.relay.composition import relay_of
@@ -26,6 +27,7 @@ __all__ = [
     "RelayCounts",
     "Reply",
     "Tail",
+    "broken_off",
     "edited",
     "relay_of",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from shadowcat_core.jsonrpc import ErrorCode, Json, error_response
+from shadowcat_core.jsonrpc import ErrorCode, Json, JsonRpcId, error_response
 from shadowcat_core.mcp import Era
 from shadowcat_core.messages import Message, RpcError
 from shadowcat_core.relay.asked import Asked
@@ -41,6 +41,12 @@ def sent_in_vain(tried: Sequence[tuple[str, str]]) -> RpcError:
     upstream = tried[-1][0] if tried else ""
     data: dict[str, Json] = {"upstream": upstream, "tried": [*dict(tried)], "mayHaveRun": True}
     return RpcError(ErrorCode.UPSTREAM_CLOSED, text, data)
+
+
+def broken_off(request_id: JsonRpcId, upstream: str, reason: str) -> bytes:
+    """Write the error for a request whose answer had begun, and broke off with the stream that it came on."""
+    text = f"MCP server {upstream} broke off while it answered; the request may have run: {reason}"
+    return error_response(request_id, ErrorCode.UPSTREAM_CLOSED, text, {"upstream": upstream, "mayHaveRun": True})
 
 
 def store_away(asked: Asked, why: str, *, may_have_run: bool = False) -> Reply:

@@ -6,9 +6,9 @@ Source: MCP 2025-11-25, Basic / Transports / Resumability and Redelivery.
 from collections.abc import Callable
 from typing import Final, Self
 
-from shadowcat_core.jsonrpc import ErrorCode, error_response
 from shadowcat_core.limits import MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
 from shadowcat_core.mcp import HeaderLookup, is_event_stream
+from shadowcat_core.relay.answers import broken_off
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.course import Course
 from shadowcat_core.relay.steps import Gather, GoOn, Heard, Leg, Tail
@@ -24,6 +24,8 @@ _MAX_BARREN: Final = 5
 _WORTH_S: Final = 1.0
 """A connection that lasted so long was not barren, though nothing came on it."""
 _FIRST_PAUSE_MS: Final = 100
+_MAX_HASTY: Final = 4
+"""So many times the pause after a connection that brought something and was soon over is doubled."""
 _NO_STREAM: Final = (400, 401, 403, 405, 406, 410, 415, 501)
 """The server will not have it, however often one asks."""
 
@@ -49,6 +51,7 @@ class Carriage:
         self._asked = asked
         self._way = way
         self._barren = 0
+        self._hasty = 0  # connections in a row that brought something and were soon over
         self._went_on_s: float | None = None
         self._has_left = False
         self._is_released = False
@@ -93,6 +96,13 @@ class Carriage:
             world.counts.streams_read_on += 1
             world.keeper.leave(stream)
         return True
+
+    @property
+    def is_followed(self) -> bool:
+        """True when the client that left is back, on another connection."""
+        stream = self.stream
+        kept = None if stream is None else self._world.keeper.find(stream.session_id, stream.stream_id)
+        return kept is not None and kept.left_at is None
 
     def release(self) -> None:
         """No more bytes will come. Harmless when said twice."""
@@ -198,15 +208,20 @@ class Carriage:
 
     async def _again(self, reason: str) -> Leg | Tail:
         """Ask the server once more, in a while."""
-        if self._went_on_s is not None and self._world.clock_s() - self._went_on_s >= _WORTH_S:
-            self._barren = 0  # it was quiet, as such streams are
+        if self._went_on_s is not None:
+            if self._world.clock_s() - self._went_on_s >= _WORTH_S:
+                self._barren = self._hasty = 0  # it was quiet, as such streams are
+            else:
+                self._hasty = min(self._hasty + 1, _MAX_HASTY)
         self._went_on_s = None
         self._barren += 1
         stream = self.stream
         if self._barren > _MAX_BARREN or stream is None:
             return self._without_answers(reason)
         wanted_ms = stream.retry_ms
-        pause_ms = _FIRST_PAUSE_MS * (2**self._barren - 2) if wanted_ms is None else wanted_ms
+        # A server that says something and ends each stream at once must not be asked without a pause either.
+        hasty_ms = _FIRST_PAUSE_MS * (2**self._hasty // 2)
+        pause_ms = wanted_ms or max(_FIRST_PAUSE_MS * (2**self._barren - 2), hasty_ms)
         if pause_ms:
             await self._world.sleep(min(pause_ms, MAX_RETRY_PAUSE_MS) / 1000)
         return await self._connect(reason)
@@ -255,13 +270,9 @@ class Carriage:
         if stream is None or not stream.purpose.requests:
             return Tail()
         upstream = "" if self._course.mapping is None else self._course.mapping.upstream.name
-        text = f"MCP server {upstream} broke off while it answered; the request may have run: {reason}"
         data = []
         for request_id in sorted(stream.unanswered, key=str):
-            error = error_response(
-                request_id, ErrorCode.UPSTREAM_CLOSED, text, {"upstream": upstream, "mayHaveRun": True}
-            )
-            data.append(stream.inject(error))
+            data.append(stream.inject(broken_off(request_id, upstream, reason)))
             self._world.counts.answers_lost += 1
         return Tail(b"".join(data))
 

@@ -144,6 +144,8 @@ class StreamKeeper:
 
     async def flush(self) -> None:
         """Wait until the log has all there is."""
+        for kept in self._kept.values():
+            kept.writer.wake()
         await asyncio.gather(*(kept.writer.written() for kept in list(self._kept.values())))
 
     async def aclose(self) -> None:

@@ -188,9 +188,13 @@ class StreamTap:
         """True when something of our own is to be sent, and no frame has passed in half."""
         if not self._posted:
             return False
+        return self._is_over or not self.is_within_frame
+
+    @property
+    def is_within_frame(self) -> bool:
+        """True while a frame has passed in half."""
         judging = self._judging
-        within = self._watching.is_within_frame() if judging is None else judging.is_within_frame
-        return self._is_over or not within
+        return self._watching.is_within_frame() if judging is None else judging.is_within_frame
 
     @property
     def due_ns(self) -> int | None:

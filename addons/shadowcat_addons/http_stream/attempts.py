@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from mitmproxy import flow, http
-from mitmproxy.connection import Server
+from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import (
@@ -45,7 +45,6 @@ _CONNECTIONS_AT_ONCE = 1_000
 """To one upstream, for one client. With mitmproxy's own five, the sixth call of an HTTP/2 client would wait until one
 of the others ends, and look like a server that takes no connections."""
 _ATTEMPT_IDS = itertools.count(-1, -1)
-_NOT_RESUMED = ("content-length", "content-type", "content-encoding", "transfer-encoding", "mcp-method", "mcp-name")
 
 
 class FlowRelay(Protocol):
@@ -59,8 +58,12 @@ class FlowRelay(Protocol):
         """The way back into a stream that its client is to be led first, once."""
         ...
 
-    def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> None:
-        """Change the request for an attempt."""
+    def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> http.Request:
+        """Make the request of an attempt: the flow's own, changed, or another one that goes on with its stream."""
+        ...
+
+    def lost_answers(self, its_flow: http.HTTPFlow, reason: str) -> bytes:
+        """Write an event with an error for each request whose answer will not come on its event stream."""
         ...
 
     def answered(self, its_flow: http.HTTPFlow, reply: Reply, reason: str) -> http.Response:
@@ -85,6 +88,8 @@ class AttemptingHttpStream(SeamedHttpStream):
 
     relay: FlowRelay
     _attempt: int | None = None
+    _request: http.Request
+    """That of the attempt."""
     _patience: asyncio.TimerHandle | None = None
     _is_overdue = False
     _is_read_on = False
@@ -141,6 +146,7 @@ class AttemptingHttpStream(SeamedHttpStream):
         if way is not None:
             yield from self.lead_back(passage, way)
             return False
+        self._request = self.flow.request
         is_connected = yield from self._connect(passage)
         if is_connected:
             self._begin_patience(passage)
@@ -163,37 +169,49 @@ class AttemptingHttpStream(SeamedHttpStream):
                 return True
             step = yield from self._await(partial(passage.failed, FailureKind.CONNECT, error, sent=False))
             if isinstance(step, Leg):
-                self.relay.apply(self.flow, step)
+                self._request = self.relay.apply(self.flow, step)
             else:
                 yield from self._reply_or_abandon(step, error)
                 return False
 
     def _get_connection(self, passage: Passage) -> layer.CommandGenerator[tuple[Server | None, str]]:
-        request = self.flow.request
-        address = (request.host, request.port)
-        # mitmproxy keeps a connection that failed, and gives its error to whoever asks for that address again.
-        for known in self._http_layer().connections:
-            if isinstance(known, Server) and not known.connected:
-                known.error = None
+        address = (self._request.host, self._request.port)
+        self._forget_closed_connections()
         handler = self._connection_handler()
         if handler is not None:
             handler.max_conns.setdefault(address, asyncio.Semaphore(_CONNECTIONS_AT_ONCE))
-        connect_s = passage.pool.route.timeouts.connect_s
-        alarm = asyncio.get_running_loop().call_later(connect_s, self._give_up_connecting, address)
-        connection, error = yield GetHttpConnection(
+        wanted = GetHttpConnection(
             address,
-            request.scheme == "https",
+            self._request.scheme == "https",
             self.flow.server_conn.via,
             self.flow.server_conn.transport_protocol,
         )
+        connect_s = passage.pool.route.timeouts.connect_s
+        alarm = asyncio.get_running_loop().call_later(connect_s, self._give_up_connecting, wanted)
+        connection, error = yield wanted
         alarm.cancel()
         return (None, error) if error else (connection, "")
 
-    def _give_up_connecting(self, address: tuple[str, int]) -> None:
+    def _forget_closed_connections(self) -> None:
+        """Let go of connections that are over.
+
+        mitmproxy keeps them, and gives the error of one that failed to whoever asks for that address again.
+        """
+        inner, handler = self._http_layer(), self._connection_handler()
+        for known in list(inner.connections):
+            if isinstance(known, Server) and not known.connected:
+                known.error = None
+                if handler is not None and not {known} & (handler.transports.keys() | inner.waiting_for_establishment):
+                    del inner.connections[known]
+
+    def _give_up_connecting(self, wanted: GetHttpConnection) -> None:
         handler = self._connection_handler()
-        waiting = self._http_layer().waiting_for_establishment  # also for TLS, when the connection as such is there
-        for connection, io in () if handler is None else list(handler.transports.items()):
-            if connection.address == address and connection in waiting and io.handler is not None:
+        if handler is None:
+            return
+        # Also for TLS, when the connection as such is there.
+        for connection, waiting in self._http_layer().waiting_for_establishment.items():
+            io = handler.transports.get(connection)
+            if io is not None and io.handler is not None and any(command is wanted for command in waiting):
                 io.handler.cancel("no connection in time")
 
     def _begin_patience(self, passage: Passage) -> None:
@@ -218,7 +236,7 @@ class AttemptingHttpStream(SeamedHttpStream):
         if not (yield from self._connect_for(passage, leg)):
             return
         attempt = self._new_attempt()
-        request = _resuming(self.flow.request) if leg.resumes else self.flow.request
+        request = self._request
         content = request.raw_content
         server = self.context.server
         yield SendHttp(RequestHeaders(attempt, request, not content), server)
@@ -229,7 +247,7 @@ class AttemptingHttpStream(SeamedHttpStream):
         self._begin_patience(passage)
 
     def _connect_for(self, passage: Passage, leg: Leg) -> layer.CommandGenerator[bool]:
-        self.relay.apply(self.flow, leg)
+        self._request = self.relay.apply(self.flow, leg)
         if not leg.resumes:
             return (yield from self._connect(passage))
         while True:
@@ -241,15 +259,18 @@ class AttemptingHttpStream(SeamedHttpStream):
             if not isinstance(step, Leg):
                 yield from self.end_stream(step)
                 return False
-            self.relay.apply(self.flow, step)
+            self._request = self.relay.apply(self.flow, step)
 
     def _give_up_attempt(self) -> layer.CommandGenerator[None]:
         """Let the server know that nobody waits for its answer, and listen to it no more."""
         stream_id = self.stream_id if self._attempt is None else self._attempt
         server = self.context.server
+        transport = self._server_transport()
         self._new_attempt()
         if server in self._http_layer().connections:
             yield SendHttp(RequestProtocolError(stream_id, "given up", ErrorCode.CANCEL), server)
+        if transport is not None and server.state is ConnectionState.CLOSED:
+            transport.close()  # mitmproxy forgets to, when its own task is cancelled a second time
 
     # --- Ends ---------------------------------------------------------------------------------------------------------
 
@@ -265,12 +286,16 @@ class AttemptingHttpStream(SeamedHttpStream):
         yield from self._be_over()
 
     def _abandon(self) -> layer.CommandGenerator[None]:
-        """The client has left, or the flow was killed, and its server has nothing to be told."""
-        if self.flow.live:
-            if self.flow.error is None:
-                self.flow.error = flow.Error("Client disconnected.")
-            yield HttpErrorHook(self.flow)
-            yield from self._be_over()
+        """End the flow without an answer: its client has left, or there is none that could be given."""
+        if not self.flow.live:
+            return
+        has_left = self._has_left or self._is_read_on
+        self.flow.error = self.flow.error or flow.Error("Client disconnected." if has_left else "no way to go on")
+        yield HttpErrorHook(self.flow)
+        if not has_left:
+            error = ResponseProtocolError(self.stream_id, "no way to go on", ErrorCode.KILL)
+            yield SendHttp(error, self.context.client)
+        yield from self._be_over()
 
     def _cut(self, reason: str) -> layer.CommandGenerator[None]:
         if self.context.server in self._http_layer().connections:
@@ -326,13 +351,3 @@ def _is_of_server(event: HttpEvent) -> bool:
         event,
         ResponseHeaders | ResponseData | http_layer.ResponseTrailers | ResponseEndOfMessage | ResponseProtocolError,
     )
-
-
-def _resuming(asked: http.Request) -> http.Request:
-    """Make the request that goes on with a stream, of one that was posted or not."""
-    request = asked.copy()
-    request.method = "GET"
-    request.raw_content = None
-    for name in _NOT_RESUMED:
-        request.headers.pop(name, None)
-    return request

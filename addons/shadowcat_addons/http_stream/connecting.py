@@ -1,14 +1,17 @@
-"""Connections to servers that are reset while they are made.
+"""Connections to servers that are reset, or given up, while they are made.
 
 mitmproxy asserts that a connection which was just made has a peer. One that was reset in that moment has none, and then
-nobody is ever told how connecting ended: whoever waits for it, waits for ever.
+nobody is ever told how connecting ended: whoever waits for it, waits for ever. So it is when connecting is given up
+before it has begun.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, server
 
+GIVEN_UP = "connecting was given up"
 RESET = "the connection was reset as it was made"
 
 
@@ -17,10 +20,16 @@ def tell_of_resets() -> Callable[[], None]:
     original = server.ConnectionHandler.open_connection
 
     async def open_connection(self: server.ConnectionHandler, command: commands.OpenConnection) -> None:
+        connection = command.connection
         try:
             await original(self, command)
+        except asyncio.CancelledError:
+            if connection.timestamp_start is None:  # it waited for its turn
+                self.transports.pop(connection, None)
+                connection.error = GIVEN_UP
+                await self.server_event(events.OpenConnectionCompleted(command, GIVEN_UP))
+            raise
         except AssertionError:
-            connection = command.connection
             if connection.peername or connection.state is not ConnectionState.OPEN:
                 raise
             io = self.transports.pop(connection, None)

@@ -5,6 +5,7 @@ mitmproxy's events.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from mitmproxy import http
@@ -20,6 +21,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from shadowcat_addons.http_stream.attempts import AttemptingHttpStream
+from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.limits import READ_ON_S
 from shadowcat_core.mcp import SESSION_ID_HEADER, HeaderFields
 from shadowcat_core.relay import Carriage, Gather, GoOn, Leg, Pass, Passage, Tail, edited
@@ -42,12 +44,13 @@ class RelayedHttpStream(AttemptingHttpStream):
         if passage is None:
             yield from super().state_wait_for_response_headers(event)
             return
-        self._end_patience()
         response = event.response
         match passage.heard(response.status_code, HeaderFields(response.headers.fields)):
             case Pass() as passing:
+                self._end_patience()
                 yield from self._let_pass(passage, event, passing)
             case GoOn():
+                self._end_patience()
                 yield from self._go_on()
             case Gather() as gather:
                 self._gather, self._gathered = gather, [event]
@@ -66,6 +69,7 @@ class RelayedHttpStream(AttemptingHttpStream):
             yield from self._decide(passage, body, is_over=is_over)
 
     def _decide(self, passage: Passage, body: bytes, *, is_over: bool) -> layer.CommandGenerator[None]:
+        self._end_patience()
         head, *rest = self._gathered
         self._gather, self._gathered = None, []
         response = cast(ResponseHeaders, head).response
@@ -180,7 +184,10 @@ class RelayedHttpStream(AttemptingHttpStream):
             yield from self._carry(passage.carriage)
         tap, frames = self._tap(), way.frames()
         while not self._has_left:
-            data = yield from self._await(lambda: anext(frames, b""))
+            data = yield from self._await(lambda: _next(frames))
+            if isinstance(data, StoreUnavailable):
+                yield from self._cut(str(data))
+                return
             if not data:
                 break
             if tap is not None:
@@ -217,8 +224,25 @@ class RelayedHttpStream(AttemptingHttpStream):
         elif self.server_state == self.state_stream_response_body and self._carriage is not None:
             self._new_attempt()
             yield from self._server_is_done(self._carriage, event.message)
-        else:
+        elif not (self.server_state == self.state_stream_response_body and (yield from self._tell_lost(event.message))):
             yield from super().handle_protocol_error(event)
+
+    def _tell_lost(self, reason: str) -> layer.CommandGenerator[bool]:
+        """Tell the client of a broken stream, which none can go on with, that its answers will not come."""
+        tap = self._tap()
+        if tap is None or self._is_killed():
+            return False
+        is_within_frame = tap.is_within_frame
+        if not (yield from self._pass_on(tap, tap.end())):
+            return True
+        errors = self.relay.lost_answers(self.flow, reason)
+        if not errors:
+            return False
+        # What broke off within an event is none, and nothing of ours is to be a part of it.
+        yield from self._send_data((b"\n\n" if is_within_frame else b"") + errors)
+        self._new_attempt()
+        yield from self._finish(tap)
+        return True
 
     def _failed(self, passage: Passage, kind: FailureKind, reason: str) -> layer.CommandGenerator[None]:
         """What was sent has no answer."""
@@ -242,9 +266,10 @@ class RelayedHttpStream(AttemptingHttpStream):
             else:
                 yield from self._cut("another proxy reads this stream, or its session has ended")
             return
-        if self._is_overdue and self.server_state == self.state_wait_for_response_headers:
+        if self._is_overdue and self.server_state in (self.state_wait_for_response_headers, self.state_gather_answer):
             passage = self.relay.passage(self.flow)
             self._end_patience()
+            self._gather, self._gathered = None, []
             if passage is not None:
                 yield from self._give_up_attempt()
                 yield from self._failed(passage, FailureKind.FIRST_BYTE, str(FailureKind.FIRST_BYTE))
@@ -264,8 +289,25 @@ class RelayedHttpStream(AttemptingHttpStream):
             return False
         self._is_read_on = True
         self.relay.read_on(self.flow)
-        self._read_on_until = asyncio.get_running_loop().call_later(float(READ_ON_S), self._carriage.taken)
+        self._arm()
         return True
+
+    def _arm(self) -> None:
+        self._read_on_until = asyncio.get_running_loop().call_later(float(READ_ON_S), self._read_on_is_over)
+
+    def _read_on_is_over(self) -> None:
+        """Nobody came for so long. A client that is back on another connection is read for as long as it stays."""
+        if self._carriage is not None and self._carriage.is_followed:
+            self._arm()
+        elif self._carriage is not None:
+            self._carriage.taken()
+
+
+async def _next(frames: AsyncIterator[bytes]) -> bytes | StoreUnavailable:
+    try:
+        return await anext(frames, b"")
+    except StoreUnavailable as exc:
+        return exc
 
 
 def _own_stream(its_flow: http.HTTPFlow, passage: Passage) -> http.Response:
