@@ -6,9 +6,9 @@ Source: MCP 2025-11-25, Basic / Transports / Resumability and Redelivery.
 from collections.abc import Callable
 from typing import Final, Self
 
+from shadowcat_core.jsonrpc import ErrorCode, error_response
 from shadowcat_core.limits import MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
 from shadowcat_core.mcp import HeaderLookup, is_event_stream
-from shadowcat_core.relay.answers import broken_off
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.course import Course
 from shadowcat_core.relay.steps import Gather, GoOn, Heard, Leg, Tail
@@ -96,13 +96,6 @@ class Carriage:
             world.counts.streams_read_on += 1
             world.keeper.leave(stream)
         return True
-
-    @property
-    def is_followed(self) -> bool:
-        """True when the client that left is back, on another connection."""
-        stream = self.stream
-        kept = None if stream is None else self._world.keeper.find(stream.session_id, stream.stream_id)
-        return kept is not None and kept.left_at is None
 
     def release(self) -> None:
         """No more bytes will come. Harmless when said twice."""
@@ -270,9 +263,13 @@ class Carriage:
         if stream is None or not stream.purpose.requests:
             return Tail()
         upstream = "" if self._course.mapping is None else self._course.mapping.upstream.name
+        text = f"MCP server {upstream} broke off while it answered; the request may have run: {reason}"
         data = []
         for request_id in sorted(stream.unanswered, key=str):
-            data.append(stream.inject(broken_off(request_id, upstream, reason)))
+            error = error_response(
+                request_id, ErrorCode.UPSTREAM_CLOSED, text, {"upstream": upstream, "mayHaveRun": True}
+            )
+            data.append(stream.inject(error))
             self._world.counts.answers_lost += 1
         return Tail(b"".join(data))
 

@@ -278,3 +278,15 @@ async def test_who_writes_for_a_session_that_has_ended_is_stopped(world):
     await its.time.finish(exchange.task)
     assert exchange.ended == "cut"
     its.proxy.leaves_nothing()
+
+
+async def test_a_server_that_says_something_and_ends_each_stream_at_once_is_asked_ever_more_slowly(world):
+    its = world("a")
+    client = await begun(its)
+    _, stream = await called(client)
+    for number in range(8):
+        stream.emit(note(number))
+        await settle()
+        stream.connection.close("reset")
+        await its.time.pass_s(0.9)
+    assert its.time.slept[:5] == [0.1, 0.2, 0.4, 0.8, 0.8]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import wire
+from tests.e2e.origin import Exchange
 from tests.e2e.proxies import Proxies
 from tests.e2e.relay_lanes import Lanes, events_of
 from tests.e2e.relay_servers import CLOSED, SESSION, numbered, numbers, say
@@ -81,7 +82,7 @@ async def test_an_answer_that_breaks_off_goes_on_from_the_server_with_the_server
 async def test_an_answer_survives_many_breaks(lanes: Lanes):
     async with lanes.lane() as lane:
         client, exchange, stream = await calling(lane)
-        for number in range(20):
+        for number in range(6):
             await exchange.send(numbered(number, event_id=str(number)))
             assert numbers(await stream.messages(1)) == [number]
             await exchange.reset()
@@ -205,6 +206,23 @@ async def test_the_stream_of_a_get_goes_on_when_its_server_ends_it(lanes: Lanes,
             assert numbers(await stream.messages(1)) == [number]
             await (exchange.end() if number % 2 else exchange.reset())
         assert len(lane.a.begun) == 1
+
+
+async def test_a_server_that_ends_each_stream_at_once_is_not_asked_without_a_pause(lanes: Lanes):
+    async with lanes.lane() as lane:
+        await lane.a.start()
+        client = await (await lane.client()).begin()
+
+        async def say_and_end(exchange: Exchange) -> None:
+            await exchange.head()
+            await exchange.send(numbered(1))
+            await exchange.end()
+
+        lane.a.own["GET"] = say_and_end
+        stream = await client.listen()
+        assert numbers(await stream.messages(4)) == [1] * 4
+        await asyncio.sleep(1)
+        assert len(lane.a.asked("GET")) < 12
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
