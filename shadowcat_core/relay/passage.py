@@ -239,10 +239,11 @@ class Passage:
             book=self._world.books[self.pool.route.name],
             policy=self.pool.route.retry,
             upstream=self.upstream,
+            http_method=self.asked.method,
         )
 
     def _give_up(self) -> Reply:
-        if not self.asked.requests:
+        if not self.asked.requests and self.asked.messages:
             self._world.counts.undelivered += 1
         else:
             self._world.counts.given_up += 1

@@ -32,6 +32,9 @@ SAFE_NOTIFICATIONS: Final = frozenset({
 })  # fmt: skip
 """Notifications that say the same when they say it twice."""
 
+_SAFE_HTTP_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What may be repeated of HTTP when nothing is known of a body."""
+
 DEFAULT_POLICY: Final = RetryPolicy()
 
 _ITS_SERVERS: Final = frozenset({"notifications/progress", "notifications/tasks/status"})
@@ -99,10 +102,12 @@ def may_retry_all(
     book: HintBook,
     policy: RetryPolicy = DEFAULT_POLICY,
     upstream: str = "",
+    http_method: str = "POST",
 ) -> Retry:
     """Decide about the messages of one body (an array, in protocol 2025-03-26): it goes again if each of them may.
 
-    Each that waits needs an error of its own, when it does not: ask `may_retry` of each for it.
+    Each that waits needs an error of its own, when it does not: ask `may_retry` of each for it. Without any message it
+    is no MCP, or a body that nobody here can read: `http_method` decides then.
     """
     again: SendAgain | None = None
     for message in messages:
@@ -112,7 +117,13 @@ def may_retry_all(
             return decision
         if again is None or not decision.anywhere:
             again = decision
-    return again or SendAgain("there is no message in it")
+    if again is not None:
+        return again
+    if not sent:
+        return SendAgain("it was not sent")
+    if answered or http_method not in _SAFE_HTTP_METHODS:
+        return GiveUp("nobody knows what it does", None)
+    return SendAgain(f"{http_method} may be repeated")
 
 
 def unreachable(tried: Sequence[tuple[str, str]], retry_in_s: float | None = None) -> RpcError:

@@ -316,6 +316,28 @@ async def test_a_body_that_is_no_message_has_a_status_alone_when_nobody_takes_it
     assert (exchange.status, exchange.received) == (502, b"")
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("how", ["breaks", *(502, 503, 504)])
+async def test_what_nobody_can_read_is_not_sent_twice(world, method, how):
+    its = world("a", "b")
+    failure = ConnectionResetError("reset") if how == "breaks" else Head(how)
+    for server in its.servers.values():
+        server.then(method, failure)
+    exchange = await its.proxy.do(method, era=None)
+    assert (exchange.status, exchange.received) == (502 if how == "breaks" else how, b"")
+    assert len(its.servers["a"].asked + its.servers["b"].asked) == 1
+    assert (its.proxy.counts.given_up, its.proxy.counts.sent_again) == (int(how == "breaks"), 0)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_what_only_reads_by_its_method_goes_again(world, method):
+    its = world("a", "b")
+    its.servers["a"].then(method, ConnectionResetError("reset"))
+    its.servers["b"].then(method, Head(200, b"{}"))
+    exchange = await its.proxy.do(method, era=None)
+    assert (exchange.status, exchange.json) == (200, {})
+
+
 async def test_the_store_may_be_away_when_a_session_has_to_move(world):
     its = world("a", "b")
     client = await begun(its)

@@ -144,8 +144,8 @@ def test_the_error_says_which_server_and_that_it_may_have_run():
     assert isinstance(decision, GiveUp)
     assert decision.error is not None
     assert decision.error.message == (
-        "MCP server tools-1 failed while it had this request, which was not sent again: it may have run, and nothing "
-        "says that it may run twice"
+        "MCP server tools-1 failed while it had this request, which may have run and was not sent again: nothing says "
+        "that it may run twice"
     )
     assert decision.error.data == {"upstream": "tools-1", "mayHaveRun": True}
     broken = may_retry(request("tools/list"), sent=True, answered=True)
@@ -187,13 +187,31 @@ def test_a_request_is_read_as_its_server_reads_it():
         ([call("pay")], False, ANYWHERE),
         ([call("pay"), ANSWER], False, ITS_SERVER),
         ([request("ping"), notification("notifications/x")], True, SILENTLY_NEVER),
-        ([], True, ANYWHERE),
+        ([], True, SILENTLY_NEVER),
+        ([], False, ANYWHERE),
     ],
 )
 def test_a_body_goes_again_when_all_of_it_may(messages, sent, expected):
     book = HintBook()
     book.learn({"tools": [{"name": "read", "annotations": {"readOnlyHint": True}}]})
     assert outcome(may_retry_all(messages, sent=sent, answered=False, book=book)) == expected
+
+
+@pytest.mark.parametrize(
+    ("http_method", "expected"),
+    [
+        ("GET", ANYWHERE), ("HEAD", ANYWHERE), ("OPTIONS", ANYWHERE),
+        ("POST", SILENTLY_NEVER), ("PUT", SILENTLY_NEVER), ("PATCH", SILENTLY_NEVER), ("DELETE", SILENTLY_NEVER),
+        ("TRACE", SILENTLY_NEVER), ("get", SILENTLY_NEVER),
+    ],
+)  # fmt: skip
+def test_of_what_has_no_message_the_method_of_http_decides(http_method, expected):
+    def decide(*, sent, answered):
+        return outcome(may_retry_all([], sent=sent, answered=answered, book=HintBook(), http_method=http_method))
+
+    assert decide(sent=True, answered=False) == expected
+    assert decide(sent=True, answered=True) == SILENTLY_NEVER
+    assert decide(sent=False, answered=False) == ANYWHERE
 
 
 def test_when_nobody_can_be_reached_it_is_said_who_was_tried():
