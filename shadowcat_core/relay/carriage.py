@@ -6,9 +6,9 @@ Source: MCP 2025-11-25, Basic / Transports / Resumability and Redelivery.
 from collections.abc import Callable
 from typing import Final, Self
 
-from shadowcat_core.jsonrpc import ErrorCode, error_response
 from shadowcat_core.limits import MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
 from shadowcat_core.mcp import HeaderLookup, is_event_stream
+from shadowcat_core.relay.answers import broken_off
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.course import Course
 from shadowcat_core.relay.steps import Gather, GoOn, Heard, Leg, Tail
@@ -79,9 +79,14 @@ class Carriage:
         self._barren = 0
         return self.stream.feed(chunk)
 
-    def end(self) -> bytes:
-        """The connection to the server is over: give what is left to send of it."""
-        return b"" if self.stream is None else self.stream.end()
+    def end(self, *, broken: bool = False) -> bytes:
+        """The connection to the server is over, or `broken`: give what is left to send of it."""
+        stream = self.stream
+        if stream is None:
+            return b""
+        rest = stream.end()
+        # Half an event would run into what follows it: an error of ours, or what another connection brings.
+        return rest if stream.purpose.requests and not broken else b""
 
     def leave(self) -> bool:
         """The client has left. True when the server is to be read on, as its answers will be asked for."""
@@ -96,6 +101,13 @@ class Carriage:
             world.counts.streams_read_on += 1
             world.keeper.leave(stream)
         return True
+
+    @property
+    def is_followed(self) -> bool:
+        """True when the client that left is back, on another connection."""
+        stream = self.stream
+        kept = None if stream is None else self._world.keeper.find(stream.session_id, stream.stream_id)
+        return kept is not None and kept.left_at is None
 
     def release(self) -> None:
         """No more bytes will come. Harmless when said twice."""
@@ -126,7 +138,8 @@ class Carriage:
         stream = self.stream
         if stream is None or stream.is_complete:
             return Tail(cut=broken if stream is None else None)
-        if self._has_left or self.is_over:
+        if self._has_left or self.is_over or stream.passes_unread:
+            # Of what passed unread nobody knows whether it ended with an event, or had the answers in it.
             return Tail(cut=broken)
         if stream.purpose.requests and stream.mark is None:
             # A server that ends such a stream in good order has its reasons: the request was cancelled, mostly.
@@ -263,13 +276,9 @@ class Carriage:
         if stream is None or not stream.purpose.requests:
             return Tail()
         upstream = "" if self._course.mapping is None else self._course.mapping.upstream.name
-        text = f"MCP server {upstream} broke off while it answered; the request may have run: {reason}"
         data = []
         for request_id in sorted(stream.unanswered, key=str):
-            error = error_response(
-                request_id, ErrorCode.UPSTREAM_CLOSED, text, {"upstream": upstream, "mayHaveRun": True}
-            )
-            data.append(stream.inject(error))
+            data.append(stream.inject(broken_off(request_id, upstream, reason)))
             self._world.counts.answers_lost += 1
         return Tail(b"".join(data))
 
