@@ -81,6 +81,12 @@ class Proxy:
         self.suite.live.show_now()
 
 
+@pytest.fixture(scope="session")
+def confdir(tmp_path_factory):
+    """One folder of mitmproxy's for all tests: making its authority takes longer than most of them."""
+    return tmp_path_factory.mktemp("confdir")
+
+
 @pytest.fixture
 async def proxy():
     suite = Shadowcat()

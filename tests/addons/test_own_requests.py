@@ -28,8 +28,8 @@ from tests.e2e.processes import free_port
 
 
 @pytest.fixture
-async def mitm(tmp_path):
-    async with mitmproxy_with_own_requests(tmp_path / "confdir") as context:
+async def mitm(confdir):
+    async with mitmproxy_with_own_requests(confdir) as context:
         yield context
 
 

@@ -34,8 +34,8 @@ from tests.e2e.processes import free_port
 
 
 @pytest.fixture
-async def mitm(tmp_path):
-    async with mitmproxy_with_own_requests(tmp_path / "confdir") as context:
+async def mitm(confdir):
+    async with mitmproxy_with_own_requests(confdir) as context:
         yield context
 
 
@@ -215,9 +215,9 @@ async def test_an_error_in_an_addon_that_a_hidden_request_needs_is_said(mitm, au
     assert "Addon error" in caplog.text
 
 
-async def test_the_suite_shows_what_is_asked_as_an_exchange_of_its_own(tmp_path, origin):
+async def test_the_suite_shows_what_is_asked_as_an_exchange_of_its_own(confdir, origin):
     with taddons.context(Proxyserver(), TlsConfig()) as context:
-        context.options.update(confdir=str(tmp_path / "confdir"))
+        context.options.update(confdir=str(confdir))
         context.master.addons.add(suite := Shadowcat(), overheard := Overheard())
         context.own = suite.own_requests
         suite.running()

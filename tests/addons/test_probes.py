@@ -34,8 +34,8 @@ async def origin():
 
 
 @pytest.fixture
-async def mitm(tmp_path, origin):  # so that nobody asks any more when the origin closes
-    async with mitmproxy_with_own_requests(tmp_path / "confdir") as context:
+async def mitm(confdir, origin):  # so that nobody asks any more when the origin closes
+    async with mitmproxy_with_own_requests(confdir) as context:
         context.probes = Probes(context.own.ask)
         yield context
         context.probes.done()
@@ -44,7 +44,8 @@ async def mitm(tmp_path, origin):  # so that nobody asks any more when the origi
 def fleet_of(*urls, kind="ping", failures=1, timeout_s=5.0, path="/mcp", headers=None):
     upstreams = [{"name": f"u{number}", "url": url, "headers": headers or {}} for number, url in enumerate(urls)]
     active = kind and {"kind": kind, "interval_s": 0.1, "timeout_s": timeout_s, "failures": failures}
-    route = {"path": path, "upstreams": upstreams, "health": {"active": active} if active else {}}
+    health = {"backoff": {"base_s": 0.05, "max_s": 0.1}} | ({"active": active} if active else {})
+    route = {"path": path, "upstreams": upstreams, "health": health}
     file = parse_upstreams(json.dumps({"routes": [route]}).encode(), Path("upstreams.json"))
     return Fleet(file, clock=probes.time.monotonic, random=random.Random(1))
 
@@ -189,7 +190,7 @@ async def test_many_silent_upstreams_make_probes_late_and_not_failures():
 
 @pytest.mark.parametrize("what", ["a probe", "the fleet", "a report"])
 async def test_a_bug_is_said_once_and_ends_nothing(mitm, origin, caplog, monkeypatch, what):
-    fleet = fleet_of(origin.url, timeout_s=0.5)
+    fleet = fleet_of(origin.url, timeout_s=0.1)
     bugs = [RuntimeError("bug")] * 3
 
     def buggy(real):
