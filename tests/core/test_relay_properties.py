@@ -172,6 +172,6 @@ def test_sessions_calls_and_streams_survive_whatever_breaks(has_ids, proxies):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
