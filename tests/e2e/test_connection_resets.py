@@ -50,7 +50,7 @@ async def test_a_connection_that_is_reset_as_it_is_made_leaves_no_request_withou
     with Proxies(tmp_path) as proxies:
         url = proxies.shadowcat("regular", shadowcat_upstreams=str(file)).url + "/mcp"
         async with httpx.AsyncClient(timeout=30) as client:
-            for _ in range(10):
+            for _ in range(5):
                 answers = await asyncio.gather(
                     *(client.post(url, json=asked, headers={"Connection": "close"}) for _ in range(20))
                 )
