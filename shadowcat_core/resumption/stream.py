@@ -124,6 +124,11 @@ class ResumableStream:
         return self._retry_ms if self._parser.retry_ms is None else self._parser.retry_ms
 
     @property
+    def passes_unread(self) -> bool:
+        """True when a frame over the limit has come on this connection, which passes as it is since."""
+        return self._passes_unread
+
+    @property
     def unanswered(self) -> Collection[JsonRpcId]:
         """Ids of the requests whose answer has not come on this stream."""
         return frozenset(self._waiting)

@@ -274,7 +274,7 @@ class Exchange:
             if carriage.is_over:
                 self.ended = "cut"
                 return
-            self._send(carriage.end())
+            self._send(carriage.end(broken=broken is not None))
             step = carriage.settled(broken=broken) or await self.passage.go_on(broken=broken)
             connection = await self._follow(step)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shadowcat_core.limits import MAX_READ_ON_STREAMS
-from tests.core.relay_driver import begun, called, listening, note
+from shadowcat_core.limits import MAX_EVENT_BYTES, MAX_READ_ON_STREAMS
+from tests.core.relay_driver import MAY_HAVE_RUN, begun, called, error_in, listening, note
 from tests.core.relay_parts import SDK_404, Connection, Head, call, event_stream, notification, request, result
 from tests.core.resumption_world import settle
 
@@ -166,6 +166,64 @@ async def test_a_stream_that_nobody_goes_on_with_ends_in_good_order(world):
     its.servers["a"].die()
     await its.time.finish(exchange.task)
     assert (exchange.payloads, exchange.ended) == ([], "ended")
+    its.proxy.leaves_nothing()
+
+
+# --- Half events --------------------------------------------------------------------------------------------------
+
+
+async def test_an_error_for_a_lost_answer_does_not_run_into_half_an_event(world):
+    its = world("a", has_ids=False)
+    client = await begun(its)
+    exchange, stream = await called(client)
+    stream.emit(note(1))
+    stream.connection.send(b'data: {"jsonrpc":"2.0","id":7,"result":{"con')
+    await settle()
+    stream.connection.close("reset")
+    await its.time.finish(exchange.task)
+    first, last = exchange.payloads
+    assert (first, error_in(last), exchange.ended) == (note(1), (7, *MAY_HAVE_RUN), "ended")
+
+
+async def test_an_event_that_its_server_ends_without_a_blank_line_reaches_the_client(world):
+    its = world("a", has_ids=False)
+    client = await begun(its)
+    exchange, stream = await called(client)
+    stream.connection.send(b"data: " + result(7))
+    await settle()
+    stream.connection.close()
+    await its.time.finish(exchange.task)
+    assert (exchange.received.endswith(b"data: " + result(7)), exchange.ended) == (True, "ended")
+
+
+@pytest.mark.parametrize("how", ["breaks", "ends"])
+async def test_a_servers_own_stream_goes_on_behind_half_an_event(world, how):
+    its = world("a", has_ids=False)
+    client = await begun(its)
+    exchange, stream = await listening(client)
+    stream.connection.send(b'data: {"jsonrpc":"2.0","met')
+    await settle()
+    stream.connection.close(*(["reset"] if how == "breaks" else []))
+    await its.time.pass_s(2)
+    stream.emit(note(2))
+    await settle()
+    assert exchange.payloads == [note(2)]
+
+
+@pytest.mark.parametrize("how", ["breaks", "ends"])
+@pytest.mark.parametrize("opened", [called, listening])
+async def test_what_passed_unread_is_not_gone_on_with_and_nothing_is_said_behind_it(world, opened, how):
+    its = world("a")
+    client = await begun(its)
+    exchange, stream = await opened(client)
+    large = b"data: " + b"x" * (MAX_EVENT_BYTES + 1)
+    stream.connection.send(large)
+    await settle()
+    stream.connection.close(*(["reset"] if how == "breaks" else []))
+    await its.time.finish(exchange.task)
+    assert exchange.received.endswith(large)
+    assert exchange.ended == ("cut" if how == "breaks" else "ended")
+    assert its.proxy.counts.answers_lost == 0
     its.proxy.leaves_nothing()
 
 

@@ -147,7 +147,7 @@ class RelayedHttpStream(AttemptingHttpStream):
         if tap is not None:
             if not (yield from self._pass_on(tap, tap.end())):
                 return
-            rest = carriage.end()
+            rest = carriage.end(broken=broken is not None)
             if rest and not (yield from super()._deliver(tap, rest)):
                 return
         passage = self.relay.passage(self.flow)
