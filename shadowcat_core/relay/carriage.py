@@ -24,6 +24,8 @@ _MAX_BARREN: Final = 5
 _WORTH_S: Final = 1.0
 """A connection that lasted so long was not barren, though nothing came on it."""
 _FIRST_PAUSE_MS: Final = 100
+_ENDED_PAUSE_MS: Final = 1_000
+"""Between two streams of its own that a server ends at once."""
 _MAX_HASTY: Final = 4
 """So many times the pause after a connection that brought something and was soon over is doubled."""
 _NO_STREAM: Final = (400, 401, 403, 405, 406, 410, 415, 501)
@@ -74,10 +76,14 @@ class Carriage:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the server's, give those for the client. May be empty."""
-        if self.stream is None:
+        stream = self.stream
+        if stream is None:
             return chunk
-        self._barren = 0
-        return self.stream.feed(chunk)
+        before = stream.position
+        data = stream.feed(chunk)
+        if stream.position != before:  # a comment is easily said
+            self._barren = 0
+        return data
 
     def end(self, *, broken: bool = False) -> bytes:
         """The connection to the server is over, or `broken`: give what is left to send of it."""
@@ -160,7 +166,7 @@ class Carriage:
             return settled
         if not reached:
             return await self._connect(broken or "", reached=False)
-        return await self._again(broken or "the server ended its stream")
+        return await self._again(broken or "the server ended its stream", is_clean=broken is None)
 
     def heard(self, status: int, headers: HeaderLookup) -> Heard:
         """Say what becomes of the answer to a reconnection."""
@@ -212,8 +218,8 @@ class Carriage:
         if not stream.purpose.requests:
             self._world.listeners[stream.session_id] = self
 
-    async def _again(self, reason: str) -> Leg | Tail:
-        """Ask the server once more, in a while."""
+    async def _again(self, reason: str, *, is_clean: bool = False) -> Leg | Tail:
+        """Ask the server once more, in a while; `is_clean` means that it has ended its stream in good order."""
         if self._went_on_s is not None:
             if self._world.clock_s() - self._went_on_s >= _WORTH_S:
                 self._barren = self._hasty = 0  # it was quiet, as such streams are
@@ -224,13 +230,19 @@ class Carriage:
         stream = self.stream
         if self._barren > _MAX_BARREN or stream is None:
             return self._without_answers(reason)
-        wanted_ms = stream.retry_ms
-        # A server that says something and ends each stream at once must not be asked without a pause either.
-        hasty_ms = _FIRST_PAUSE_MS * (2**self._hasty // 2)
-        pause_ms = wanted_ms or max(_FIRST_PAUSE_MS * (2**self._barren - 2), hasty_ms)
+        pause_ms = self._pause_ms(stream, is_clean=is_clean)
         if pause_ms:
-            await self._world.sleep(min(pause_ms, MAX_RETRY_PAUSE_MS) / 1000)
+            await self._world.sleep(pause_ms / 1000)
         return await self._connect(reason)
+
+    def _pause_ms(self, stream: ResumableStream, *, is_clean: bool) -> int:
+        wanted_ms = stream.retry_ms
+        pause_ms = _FIRST_PAUSE_MS * ((1 << self._barren) - 2) if wanted_ms is None else max(wanted_ms, _FIRST_PAUSE_MS)
+        # A server that says something and ends each stream at once must not be asked without a pause either.
+        pause_ms = max(pause_ms, _FIRST_PAUSE_MS * ((1 << self._hasty) // 2))
+        if is_clean and self._hasty and not stream.purpose.requests:
+            pause_ms = max(pause_ms, _ENDED_PAUSE_MS)
+        return min(pause_ms, int(MAX_RETRY_PAUSE_MS))
 
     async def _connect(self, reason: str, *, reached: bool = True) -> Leg | Tail:
         course, stream = self._course, self.stream

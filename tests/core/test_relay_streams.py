@@ -134,7 +134,7 @@ async def test_a_session_that_was_moved_by_another_request_is_not_moved_again_fo
     stream = its.servers["a"].sessions[its.servers["a"].begun[0]].own
     its.servers["a"].then("GET", Head(*SDK_404[:1], connection=connection))
     stream.connection.close()
-    await its.time.pass_s(0.3)
+    await its.time.pass_s(1.3)
     its.servers["a"].sessions.clear()
     assert (await client.post(call(1))).json["result"] == {"by": "a"}
     assert (await client.mapping()).epoch == 2
@@ -167,6 +167,35 @@ async def test_a_stream_that_nobody_goes_on_with_ends_in_good_order(world):
     await its.time.finish(exchange.task)
     assert (exchange.payloads, exchange.ended) == ([], "ended")
     its.proxy.leaves_nothing()
+
+
+@pytest.mark.parametrize("said", [b"", b": hello\n\n", b"retry: 0\n\n", b"retry: 1\n\n"])
+async def test_a_server_that_ends_its_stream_at_once_is_asked_some_times_with_pauses_between(world, said):
+    its = world("a")
+    client = await begun(its)
+    _end_each_stream(its.servers["a"], said)
+    exchange = await client.do("GET")
+    assert exchange.ended == "ended"
+    assert its.servers["a"].methods().count("GET") == 6
+    assert min(its.time.slept[1:]) >= 1
+    assert len([pause for pause in its.time.slept if pause]) == (5 if b"retry" in said else 4)
+    assert min(its.time.slept) >= 0.1
+
+
+@pytest.mark.parametrize("retry", [b"", b"retry: 0\n", b"retry: 1\n", b"retry: 3000\n"])
+async def test_a_server_that_ends_its_stream_behind_each_event_is_asked_once_a_second(world, retry):
+    its = world("a")
+    client = await begun(its)
+    _end_each_stream(its.servers["a"], retry + b"data: {}\n\n")
+    client.open("GET")
+    await its.time.pass_s(30)
+    asked = its.servers["a"].methods().count("GET")
+    assert asked == 11 if b"3000" in retry else 20 <= asked <= 32
+
+
+def _end_each_stream(server, said) -> None:
+    """Answer each GET with a stream that says so much and ends."""
+    server.then("GET", *(Head(200, said, content_type="text/event-stream") for _ in range(1_000)))
 
 
 # --- Half events --------------------------------------------------------------------------------------------------
