@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shadowcat_core.sessions import SessionMapping, StoreReport
     from shadowcat_core.sessions.lifecycle import Answer, Headers
     from shadowcat_core.sessions.manager import Revived
-    from shadowcat_core.upstreams import Fleet, RouteConfig, UpstreamsFile
+    from shadowcat_core.upstreams import Fleet, RouteConfig, SessionsConfig, UpstreamsFile
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,8 @@ class Relays:
         self._watch: asyncio.Task[None] | None = None
         self._is_running = False
         self._is_store_away = False
+        self._down: dict[str, str] = {}
+        self._sessions: SessionsConfig | None = None
         registry.watchers.append(self)
 
     def load(self, loader: Loader) -> None:
@@ -240,6 +242,7 @@ class Relays:
             on_moved=self._say_moved,
         )
         self._ways = self._lead(relay)
+        self._sessions = file.sessions
         self._watch = create_task(self._look_on(), name="shadowcat: tend sessions", keep_ref=True)
         if self._is_running:
             self._probe()
@@ -262,7 +265,7 @@ class Relays:
     def _apply(self, relay: "Relay", file: "UpstreamsFile") -> None:
         changes = relay.apply(file)
         logger.info("shadowcat: upstreams: %s", changes)
-        if changes.sessions:
+        if file.sessions != self._sessions:
             logger.warning("shadowcat: what changed about sessions counts from the next start on")
 
     async def _ask(self, upstream: str, method: str, headers: "Headers", body: bytes) -> "Answer":
@@ -303,6 +306,7 @@ class Relays:
                 return
             try:
                 self._registry.catch_up()
+                self._say_states(relay)
                 await self._look(relay)
                 if beat % BEAT_LOOKS == 0:
                     relay.beat()
@@ -313,6 +317,18 @@ class Relays:
             except Exception as exc:
                 logger.error("shadowcat: %r", exc, exc_info=exc)
             beat += 1
+
+    def _say_states(self, relay: "Relay") -> None:
+        """Say which servers have gone down since the last look, and which are back."""
+        before, self._down = self._down, {}
+        for pool in relay.fleet.pools():
+            for member in pool.members():
+                if not member.is_usable:
+                    self._down[member.name] = member.breaker.reason
+        for name in self._down.keys() - before.keys():
+            logger.warning("shadowcat: upstream %s is down: %s", name, self._down[name])
+        for name in before.keys() - self._down.keys():
+            logger.warning("shadowcat: upstream %s is back", name)
 
     def _say_store(self, away: StoreUnavailable | None) -> None:
         """Say when the store goes away, and when it is back; one that is gone on without says so itself."""
@@ -326,11 +342,14 @@ class Relays:
         """Load the file when it has changed."""
         path = self._path
         stamp = None if path is None else _stamp_of(path)
-        if path is None or stamp is None or stamp == self._stamp:
+        if path is None or stamp == self._stamp:
+            return
+        self._stamp = stamp
+        if stamp is None:
+            logger.warning("shadowcat: %s is gone; the upstreams stay as they were", path)
             return
         from shadowcat_core.upstreams import load_upstreams
 
-        self._stamp = stamp
         try:
             file = await asyncio.to_thread(load_upstreams, path)
         except UpstreamsError as exc:
