@@ -152,6 +152,8 @@ class StreamKeeper:
         """Write no more. Whoever wants the rest in the log waits for `flush` before, as long as seems good."""
         for kept in self._kept.values():
             kept.writer.cancel()
+            kept.stream.stop_keeping()
+            kept.stream.on_change = lambda: None  # what still passes is nobody's to log
         self._kept.clear()
 
     def _lose(self, stream: ResumableStream) -> None:
