@@ -84,8 +84,13 @@ class NumberedProgram(Program):
             answer = await control.post(f"{self.url}/-/release", json={"call": call, "to": to})
             assert answer.status_code == 204
 
+    async def forget(self) -> None:
+        """Begin the ledger anew, and hold all calls: nothing of an earlier test is told or let go."""
+        async with httpx.AsyncClient(trust_env=False) as control:
+            assert (await control.post(f"{self.url}/-/forget")).status_code == 204
+
     async def ledger(self) -> dict[str, Any]:
-        """What happened at this server since it started."""
+        """What happened at this server since it started, or was told to forget."""
         async with httpx.AsyncClient(trust_env=False) as control:
             return dict((await control.get(f"{self.url}/-/ledger")).json())
 

@@ -6,7 +6,6 @@ The store is a real redis-server, and SQLite where nothing else would tell that 
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -29,24 +28,37 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def rigs(redis: RedisServer, tmp_path: Path) -> Iterator["Rigs"]:
-    with ExitStack() as stack:
-        yield Rigs(redis, tmp_path, stack)
-
-
 class Rigs:
-    """Gives a test the rig that it asks for."""
+    """Gives tests the rigs that they ask for. All end together, and so does each `fresh` one with its test."""
 
-    def __init__(self, redis: RedisServer, folder: Path, stack: ExitStack):
+    def __init__(self, redis: RedisServer, folders: pytest.TempPathFactory, stack: ExitStack):
         self._redis = redis
-        self._folder = folder
+        self._folders = folders
         self._stack = stack
+        self._started: dict[tuple[object, ...], Rig] = {}
 
-    def of(self, *kinds: Kind, store: StoreKind = "redis") -> Rig:
-        servers = [NumberedProgram.of(kind, self._folder) for kind in kinds]
-        url = self._redis.url if store == "redis" else f"sqlite:{self._folder / 'sessions.db'}"
-        return self._stack.enter_context(Rig(self._folder, url, *servers))
+    async def of(self, kind: Kind, store: StoreKind = "redis") -> Rig:
+        """A rig that other tests have used: its proxies live, and its server's ledger is empty."""
+        if (kind, store) not in self._started:
+            self._started[kind, store] = self._stack.enter_context(self.fresh(kind, store=store))
+        rig = self._started[kind, store]
+        for proxy in (rig.one, rig.two):
+            if not proxy.lives[-1].alive:
+                await asyncio.to_thread(proxy.start)
+        await rig.servers[0].forget()
+        return rig
+
+    def fresh(self, *kinds: Kind, store: StoreKind = "redis") -> Rig:
+        """A rig for a test that kills servers: proxies bring the sessions of earlier tests to those that follow."""
+        folder = self._folders.mktemp("rig")
+        servers = [NumberedProgram.of(kind, folder) for kind in kinds]
+        return Rig(folder, self._redis.url if store == "redis" else f"sqlite:{folder / 'sessions.db'}", *servers)
+
+
+@pytest.fixture(scope="module")
+def rigs(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rigs]:
+    with ExitStack() as stack:
+        yield Rigs(redis, tmp_path_factory, stack)
 
 
 # Streams
@@ -54,7 +66,7 @@ class Rigs:
 
 @pytest.mark.parametrize(("kind", "store"), [("ids", "redis"), ("ids", "sqlite"), ("official", "redis")])
 async def test_a_stream_whose_proxy_was_killed_goes_on_at_the_other(rigs: Rigs, kind: Kind, store: StoreKind):
-    rig = rigs.of(kind, store=store)
+    rig = await rigs.of(kind, store)
     [server] = rig.servers
     async with LegacyClient(rig.one) as client:
         await client.begin()
@@ -72,9 +84,9 @@ async def test_a_stream_whose_proxy_was_killed_goes_on_at_the_other(rigs: Rigs, 
     assert len((await server.ledger())["resumed_from"]) == 1
 
 
-@pytest.mark.parametrize("heard_before", [0, 1, 700])
+@pytest.mark.parametrize("heard_before", [0, 700])
 async def test_a_proxy_is_killed_while_events_pour_in_and_none_is_lost_or_told_twice(rigs: Rigs, heard_before: int):
-    rig = rigs.of("ids")
+    rig = await rigs.of("ids")
     [server] = rig.servers
     async with LegacyClient(rig.one) as client:
         await client.begin()
@@ -92,7 +104,7 @@ async def test_a_proxy_is_killed_while_events_pour_in_and_none_is_lost_or_told_t
 
 
 async def test_a_stream_goes_to_and_fro_between_proxies_that_die_in_turn(rigs: Rigs):
-    rig = rigs.of("ids")
+    rig = await rigs.of("ids")
     [server] = rig.servers
     here, there = rig.one, rig.two
     async with LegacyClient(here) as client:
@@ -102,7 +114,7 @@ async def test_a_stream_goes_to_and_fro_between_proxies_that_die_in_turn(rigs: R
             await stream.until(5)
             here.kill()
             await stream.broken()
-        for number in (10, 20, 30, 40):
+        for number in (10, 20, 30):
             here, there = there, here
             client.at = here
             async with client.back(stream.heard) as again:
@@ -120,7 +132,7 @@ async def test_a_stream_goes_to_and_fro_between_proxies_that_die_in_turn(rigs: R
 
 
 async def test_a_client_that_left_one_proxy_follows_its_stream_at_the_other_though_the_server_gives_no_ids(rigs: Rigs):
-    rig = rigs.of("plain")
+    rig = await rigs.of("plain")
     [server] = rig.servers
     async with LegacyClient(rig.one) as client:
         await client.begin()
@@ -138,7 +150,7 @@ async def test_a_client_that_left_one_proxy_follows_its_stream_at_the_other_thou
 
 
 async def test_a_call_that_cannot_be_resumed_is_answered_with_an_error_by_the_proxy_that_is_left(rigs: Rigs):
-    rig = rigs.of("plain")
+    rig = await rigs.of("plain")
     [server] = rig.servers
     async with LegacyClient(rig.one) as client:
         await client.begin()
@@ -160,7 +172,7 @@ async def test_a_call_that_cannot_be_resumed_is_answered_with_an_error_by_the_pr
 
 
 async def test_twenty_streams_of_as_many_sessions_survive_the_death_of_their_proxy(rigs: Rigs):
-    rig = rigs.of("ids")
+    rig = await rigs.of("ids")
     [server] = rig.servers
 
     async def follow(name: str, killed: asyncio.Barrier) -> None:
@@ -192,7 +204,7 @@ async def test_twenty_streams_of_as_many_sessions_survive_the_death_of_their_pro
 
 @pytest.mark.parametrize("store", ["redis", "sqlite"])
 async def test_one_session_is_used_at_both_proxies_in_turn(rigs: Rigs, store: StoreKind):
-    rig = rigs.of("ids", store=store)
+    rig = await rigs.of("ids", store)
     [server] = rig.servers
     async with LegacyClient(rig.one) as client:
         await client.begin()
@@ -206,7 +218,7 @@ async def test_one_session_is_used_at_both_proxies_in_turn(rigs: Rigs, store: St
 
 @pytest.mark.parametrize("ends_at_first", [True, False])
 async def test_a_session_that_was_ended_at_one_proxy_is_unknown_at_both(rigs: Rigs, ends_at_first: bool):
-    rig = rigs.of("ids")
+    rig = await rigs.of("ids")
     [server] = rig.servers
     async with LegacyClient(rig.one) as client:
         await client.begin()
@@ -222,7 +234,7 @@ async def test_a_session_that_was_ended_at_one_proxy_is_unknown_at_both(rigs: Ri
 
 
 async def test_a_session_is_worth_nothing_with_another_authorization_at_either_proxy(rigs: Rigs):
-    rig = rigs.of("ids")
+    rig = await rigs.of("ids")
     [server] = rig.servers
     async with LegacyClient(rig.one, "Bearer mine") as client:
         await client.begin()
@@ -246,92 +258,92 @@ async def test_a_session_is_worth_nothing_with_another_authorization_at_either_p
 
 
 async def test_a_server_that_restarted_is_given_one_new_session_and_both_proxies_use_it(rigs: Rigs):
-    rig = rigs.of("ids")
-    [server] = rig.servers
-    async with LegacyClient(rig.one) as client:
-        await client.begin()
-        client.at = rig.two
-        await client.check_echo("before")
-        server.kill()
-        server.start()
-        for client.at in (rig.one, rig.two, rig.one, rig.two):
-            await client.check_echo("after")
-        ledger = await server.ledger()
-        assert (len(ledger["begun"]), ledger["ended"]) == (1, [])
+    with rigs.fresh("ids") as rig:
+        [server] = rig.servers
+        async with LegacyClient(rig.one) as client:
+            await client.begin()
+            client.at = rig.two
+            await client.check_echo("before")
+            server.kill()
+            server.start()
+            for client.at in (rig.one, rig.two, rig.one, rig.two):
+                await client.check_echo("after")
+            ledger = await server.ledger()
+            assert (len(ledger["begun"]), ledger["ended"]) == (1, [])
 
 
 async def test_requests_at_both_proxies_wait_for_the_server_and_agree_on_one_new_session(rigs: Rigs):
-    rig = rigs.of("ids")
-    [server] = rig.servers
-    async with LegacyClient(rig.one) as here, LegacyClient(rig.two) as there:
-        await here.begin()
-        there.session_id = here.session_id
-        await there.check_echo("before")
-        server.kill()
-        calls = [
-            # A ping may be sent twice: that the server was still there when it left is no reason for an error.
-            asyncio.create_task(client.post("ping"))
-            for client in (here, there)
-            for _ in range(8)
-        ]
-        await asyncio.to_thread(server.start)
-        assert [answer.json().get("result") for answer in await asyncio.gather(*calls)] == [{}] * 16
-        await server.left_with(1)
-        assert len((await server.ledger())["begun"]) <= 2  # both may have begun one; the one in vain is ended
-        for client in (here, there):
-            await client.check_echo("after")
-        await server.left_with(1)
+    with rigs.fresh("ids") as rig:
+        [server] = rig.servers
+        async with LegacyClient(rig.one) as here, LegacyClient(rig.two) as there:
+            await here.begin()
+            there.session_id = here.session_id
+            await there.check_echo("before")
+            server.kill()
+            calls = [
+                # A ping may be sent twice: that the server was still there when it left is no reason for an error.
+                asyncio.create_task(client.post("ping"))
+                for client in (here, there)
+                for _ in range(8)
+            ]
+            await asyncio.to_thread(server.start)
+            assert [answer.json().get("result") for answer in await asyncio.gather(*calls)] == [{}] * 16
+            await server.left_with(1)
+            assert len((await server.ledger())["begun"]) <= 2  # both may have begun one; the one in vain is ended
+            for client in (here, there):
+                await client.check_echo("after")
+            await server.left_with(1)
 
 
 async def test_a_session_moves_to_the_other_server_for_both_proxies(rigs: Rigs):
-    rig = rigs.of("ids", "ids")
-    async with LegacyClient(rig.one) as client:
-        await client.begin()
-        [home] = [server for server in rig.servers if (await server.ledger())["begun"]]
-        [other] = [server for server in rig.servers if server is not home]
-        home.kill()
-        for client.at in (rig.one, rig.two, rig.one):
-            assert (await client.post("ping")).json()["result"] == {}
-            await client.check_echo("elsewhere")
-        ledger = await other.ledger()
-        assert (len(ledger["begun"]), ledger["ended"]) == (1, [])
-        home.start()
-        for client.at in (rig.two, rig.one):
-            await client.check_echo("still elsewhere")
-        assert (await home.ledger())["begun"] == []
+    with rigs.fresh("ids", "ids") as rig:
+        async with LegacyClient(rig.one) as client:
+            await client.begin()
+            [home] = [server for server in rig.servers if (await server.ledger())["begun"]]
+            [other] = [server for server in rig.servers if server is not home]
+            home.kill()
+            for client.at in (rig.one, rig.two, rig.one):
+                assert (await client.post("ping")).json()["result"] == {}
+                await client.check_echo("elsewhere")
+            ledger = await other.ledger()
+            assert (len(ledger["begun"]), ledger["ended"]) == (1, [])
+            home.start()
+            for client.at in (rig.two, rig.one):
+                await client.check_echo("still elsewhere")
+            assert (await home.ledger())["begun"] == []
 
 
 async def test_an_event_id_from_before_the_servers_death_resumes_no_stream_of_the_server_of_today(rigs: Rigs):
-    rig = rigs.of("ids")
-    [server] = rig.servers
-    async with LegacyClient(rig.one) as client:
-        await client.begin()
-        async with client.numbers("a", 12) as stream:
-            await server.release("a", 5)
-            await stream.until(5)
-            rig.one.kill()
-            await stream.broken()
-        server.kill()
-        server.start()
-        client.at = rig.two
-        # The same ids again, of another call: the server counts its streams and events from the start.
-        async with client.numbers("b", 12) as another:
-            await server.release("b", 12)
-            await another.answered()
-        another.heard.check_whole(12)
-        async with client.back(stream.heard) as again:
-            await again.answered()
-    assert stream.heard.numbers == [1, 2, 3, 4, 5]
-    [answer] = stream.heard.answers
-    assert (answer["id"], answer["error"]["code"]) == (stream.heard.message_id, CLOSED)
-    assert (await server.ledger())["resumed_from"] == []
+    with rigs.fresh("ids") as rig:
+        [server] = rig.servers
+        async with LegacyClient(rig.one) as client:
+            await client.begin()
+            async with client.numbers("a", 12) as stream:
+                await server.release("a", 5)
+                await stream.until(5)
+                rig.one.kill()
+                await stream.broken()
+            server.kill()
+            server.start()
+            client.at = rig.two
+            # The same ids again, of another call: the server counts its streams and events from the start.
+            async with client.numbers("b", 12) as another:
+                await server.release("b", 12)
+                await another.answered()
+            another.heard.check_whole(12)
+            async with client.back(stream.heard) as again:
+                await again.answered()
+        assert stream.heard.numbers == [1, 2, 3, 4, 5]
+        [answer] = stream.heard.answers
+        assert (answer["id"], answer["error"]["code"]) == (stream.heard.message_id, CLOSED)
+        assert (await server.ledger())["resumed_from"] == []
 
 
 # The official client
 
 
 async def test_an_official_client_hears_every_number_though_its_proxy_dies(rigs: Rigs):
-    rig = rigs.of("official")
+    rig = await rigs.of("official")
     [server] = rig.servers
     heard: list[float] = []
     grown = asyncio.Event()

@@ -2,8 +2,8 @@
 
 Three kinds: `ids` gives event ids and can be resumed by `Last-Event-ID`, `plain` gives none and cannot, `official` is
 the official SDK's server with an event store. `POST /-/release` says how far a call may count, `GET /-/ledger` tells
-what happened: sessions begun and ended, ids it was resumed from, tokens that came along. What is sent is so in the
-test's hand, and no clock is in it.
+what happened: sessions begun and ended, ids it was resumed from, tokens that came along; `POST /-/forget` begins both
+anew. What is sent is so in the test's hand, and no clock is in it.
 """
 
 import argparse
@@ -37,8 +37,9 @@ class Gates:
 
     async def passed(self, call: str, number: int) -> None:
         """Until the call may send this number."""
+        upto = self._upto
         async with asyncio.timeout(RELEASED_WITHIN_S):
-            while self._upto.get(call, 0) < number:
+            while upto.get(call, 0) < number:
                 await self._moved.wait()
 
     async def release(self, request: Request) -> Response:
@@ -49,10 +50,14 @@ class Gates:
         self._moved = asyncio.Event()
         return Response(status_code=204)
 
+    def forget(self) -> None:
+        """Hold all calls; those that are held now are never let go."""
+        self._upto = {}
+
 
 @dataclass
 class Ledger:
-    """What happened at this server since it started."""
+    """What happened at this server since it started, or last forgot."""
 
     begun: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
@@ -62,6 +67,10 @@ class Ledger:
 
     async def tell(self, request: Request) -> Response:
         return JSONResponse(vars(self) | {"tokens": sorted(self.tokens)})
+
+    def forget(self) -> None:
+        for notes in (self.begun, self.ended, self.resumed_from, self.tokens, self.finished):
+            notes.clear()
 
 
 @dataclass
@@ -250,8 +259,14 @@ def official(gates: Gates, ledger: Ledger) -> Starlette:
 
 
 def application(kind: str) -> Starlette:
-    """The server of a kind, with the test's own two routes."""
+    """The server of a kind, with the test's own three routes."""
     gates, ledger = Gates(), Ledger()
+
+    async def forget(_: Request) -> Response:
+        gates.forget()
+        ledger.forget()
+        return Response(status_code=204)
+
     if kind == "official":
         app = official(gates, ledger)
     else:
@@ -259,6 +274,7 @@ def application(kind: str) -> Starlette:
         app = Starlette(routes=[Route("/mcp", endpoint, methods=["GET", "POST", "DELETE"])])
     app.router.routes.append(Route("/-/release", gates.release, methods=["POST"]))
     app.router.routes.append(Route("/-/ledger", ledger.tell))
+    app.router.routes.append(Route("/-/forget", forget, methods=["POST"]))
     return app
 
 
