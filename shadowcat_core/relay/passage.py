@@ -55,6 +55,7 @@ class Passage:
             world, pool, pool.key(asked.session_id, asked.headers), asked.caller, listens=asked.method == "GET"
         )
         self._counted_at: str | None = None
+        self._used: str | None = None  # the session that this exchange keeps from being idle
         self._may_have_run = False
         world.counts.requests += 1
 
@@ -80,6 +81,8 @@ class Passage:
             if isinstance(found, Refusal):
                 return self._refuse(found)
             self._course.mapping = found
+            self._used = found.session_id
+            self._world.opened(self._used)
             if asked.method == "DELETE" and not self._is_there(found.upstream.name):
                 return await self._end_unheard(found)
             if asked.last_event_id is not None:
@@ -165,6 +168,9 @@ class Passage:
     def close(self) -> None:
         """The exchange is over, however that came."""
         self._course.released()
+        if self._used is not None:
+            self._world.closed(self._used)
+            self._used = None
         if self.carriage is not None:
             self.carriage.release()
         if self._counted_at is not None and self.mapping is None:

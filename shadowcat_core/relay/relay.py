@@ -102,15 +102,16 @@ class Relay:
             await self.manager.note(session_id, request.method, _member(request.payload, "params"))
 
     async def tend(self) -> None:
-        """Do what is due now and then: end expired sessions, keep those in use, count them where they are.
+        """Do what is due now and then: keep sessions in use, end expired ones, count them where they are.
 
         Raises:
             StoreUnavailable: the store does not answer; nothing is lost by it.
         """
-        self.counts.sessions_expired += await self.manager.sweep()
-        used = list({stream.session_id for stream in self._world.carried})
+        # Who waits for a long call, or follows a stream, sends nothing meanwhile.
+        used = list({*self._world.in_use, *(stream.session_id for stream in self._world.carried)})
         for start in range(0, len(used), _TOUCH_BATCH):
             await self.store.touch_many(used[start : start + _TOUCH_BATCH])
+        self.counts.sessions_expired += await self.manager.sweep()
         for pool in self.fleet.pools():
             for member in pool.members():
                 pool.sessions_are(member.name, await self.store.count(member.name))

@@ -1,6 +1,6 @@
 """What all exchanges of a proxy share on their ways: sessions, streams, time, and what is counted."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -48,6 +48,8 @@ class World:
     """Streams that are read from their servers now, and who carries them."""
     listeners: dict[str, Carried] = field(default_factory=dict)
     """Who carries a server's own stream (GET), by session."""
+    in_use: Counter[str] = field(default_factory=Counter)
+    """How many exchanges are on their way, by session: each keeps its session from being idle."""
     left: int = 0
     """Streams that are read without their clients just now."""
 
@@ -55,6 +57,16 @@ class World:
         """A session goes on elsewhere."""
         self.counts.sessions_moved += 1
         self.on_moved(before, revived)
+
+    def opened(self, session_id: str) -> None:
+        """An exchange of this session has begun."""
+        self.in_use[session_id] += 1
+
+    def closed(self, session_id: str) -> None:
+        """An exchange of this session is over."""
+        self.in_use[session_id] -= 1
+        if not self.in_use[session_id]:
+            del self.in_use[session_id]
 
     async def listen_again(self, mapping: SessionMapping) -> None:
         """Wait a little for the stream of a session that was begun anew, so that nothing is sent before it is there.

@@ -124,7 +124,7 @@ class Proxy:
     def leaves_nothing(self) -> None:
         """Assert that nothing is kept of exchanges that are over."""
         world = self.relay._world
-        assert (world.carried, world.left, len(self.relay.keeper)) == ({}, 0, 0)
+        assert (world.carried, world.left, len(self.relay.keeper), dict(world.in_use)) == ({}, 0, 0, {})
 
     async def aclose(self) -> None:
         for exchange in self.exchanges:

@@ -1,11 +1,13 @@
 """A session ends when its client says so, or when nobody uses it; and nothing of it is kept."""
 
+import json
+
 import pytest
 
 from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.relay import RelayCounts
 from tests.core.relay_driver import begun, called, listening, note
-from tests.core.relay_parts import EVERYTHING_400, SDK_404, Head, call, initialize, result
+from tests.core.relay_parts import EVERYTHING_400, SDK_404, Connection, Head, call, initialize, result
 from tests.core.resumption_world import settle
 from tests.core.upstream_parts import file, named, route
 
@@ -120,6 +122,44 @@ async def test_a_session_is_in_use_while_it_has_a_stream(world, is_call):
     assert await client.mapping() is None
 
 
+async def test_a_session_is_in_use_while_it_waits_for_a_slow_answer(world):
+    its = world("a", idle_ttl_ms=60_000)
+    client = await begun(its)
+    connection = Connection()
+    its.servers["a"].then("tools/call", Head(200, connection=connection))
+    exchange = await client.stream("POST", call(7))
+    for _ in range(5):
+        await its.time.pass_s(59)
+        await its.proxy.relay.tend()
+    connection.send(result(7))
+    connection.close()
+    await its.time.finish(exchange.task)
+    assert exchange.json == json.loads(result(7))
+    assert (await client.post(call(8))).status == 200
+    its.proxy.leaves_nothing()
+
+
+async def test_a_session_is_in_use_while_its_client_follows_what_another_proxy_reads(world):
+    its = world("a", idle_ttl_ms=60_000)
+    other = its.another_proxy()
+    client = await begun(its)
+    exchange, stream = await called(client)
+    stream.emit(note(1))
+    await settle()
+    exchange.leave()
+    await settle()
+    back = client.open("GET", proxy=other, last_event_id=exchange.last_event_id)
+    for _ in range(6):
+        for _ in range(5):
+            its.proxy.relay.beat()
+            await its.time.pass_s(5)
+        await other.relay.tend()
+    stream.finish(result(7))
+    await its.time.finish(back.task)
+    assert back.payloads == [result(7)]
+    other.leaves_nothing()
+
+
 async def test_tending_counts_the_sessions_of_all_proxies_where_they_are(world):
     its = world("a", "b")
     other = its.another_proxy()
@@ -184,6 +224,7 @@ async def test_a_relay_that_ends_writes_what_it_has_as_long_as_it_may(world, is_
     assert len(missed.events) == (0 if is_away else 1)
     assert ends == [True]
     its.proxy.relay._world.carried.clear()
+    its.proxy.relay._world.in_use.clear()
     its.proxy.leaves_nothing()
 
 
