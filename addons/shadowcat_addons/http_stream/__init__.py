@@ -90,6 +90,7 @@ def _check_shape() -> None:
         "handle_protocol_error": ["self", "event"],
         "check_invalid": ["self", "request"],
         "check_body_size": ["self", "request"],
+        "flow_done": ["self"],
         "make_server_connection": ["self"],
         "state_wait_for_response_headers": ["self", "event"],
         "send_response": ["self", "already_streamed"],
