@@ -174,21 +174,30 @@ class SessionManager:
         return True
 
     async def sweep(self, limit: int = EXPIRE_BATCH_SESSIONS) -> int:
-        """Take away at most `limit` expired sessions and end them at their servers. Returns how many.
+        """Take away at most `limit` expired sessions. Returns how many; they are ended at their servers meanwhile.
 
-        Servers that want a token refuse: it is kept nowhere. They end such sessions when those are idle for long.
+        While too many servers have still to be told of others, fewer are taken. Servers that want a token refuse: it
+        is kept nowhere. They end such sessions when those are idle for long.
         """
-        expired = await self._store.expire(limit)
-        await asyncio.gather(*(self._end_upstream(each.upstream, each.protocol_version) for each in expired))
+        room = min(limit, EXPIRE_BATCH_SESSIONS - len(self._background))
+        if room <= 0:
+            return 0
+        expired = await self._store.expire(room)
+        for each in expired:
+            self._later(self._end_upstream(each.upstream, each.protocol_version))
         return len(expired)
 
     async def aclose(self) -> None:
-        """Give up revivals and questions, and wait for what is being ended, each at most its time."""
+        """Give up revivals and questions, and wait for what is being ended, twice the time of one at most."""
         await self._vouching.aclose()
         for task in self._revivals.values():
             task.cancel()
         await asyncio.gather(*self._revivals.values(), return_exceptions=True)
-        await asyncio.gather(*self._background)
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=2 * self._ending_timeout_s)
+            for ending in late:
+                ending.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _renew(
         self, mapping: SessionMapping, authorization: str, headers: Headers, voucher: str

@@ -100,6 +100,7 @@ async def test_a_session_that_nobody_uses_is_ended_here_and_at_its_server(world)
     await its.time.pass_s(2)
     await its.proxy.relay.tend()
     assert (its.proxy.counts.sessions_expired, its.proxy.sessions()) == (1, {"a": 0})
+    await settle()
     assert its.servers["a"].sessions == {}
     assert (await client.post(call(1))).status == 404
 

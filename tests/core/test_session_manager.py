@@ -6,6 +6,7 @@ import json
 import pytest
 
 from shadowcat_core.errors import StoreError, StoreFull, StoreUnavailable
+from shadowcat_core.limits import EXPIRE_BATCH_SESSIONS, MAX_ENDINGS
 from shadowcat_core.mcp.headers import HeaderFields
 from shadowcat_core.sessions import CredentialBinder, Handshake, MemoryStore, SessionMapping, Upstream
 from shadowcat_core.sessions.contract import SetClock
@@ -18,6 +19,7 @@ from shadowcat_core.sessions.lifecycle import (
     response_edits,
 )
 from shadowcat_core.sessions.manager import SessionManager
+from tests.core.resumption_world import settle
 
 pytest_plugins = ["tests.store_contract.fixtures"]
 
@@ -321,9 +323,36 @@ async def test_expired_sessions_are_ended_at_their_servers_in_bounded_batches():
     assert await bed.manager.sweep() == 0
     bed.clock.advance(100)
     assert [await bed.manager.sweep(10) for _ in range(4)] == [10, 10, 6, 0]
+    await bed.manager.aclose()
     assert bed.servers.living == set()
     assert "stateless" not in {name for name, *_ in bed.servers.asked}
     assert await bed.store.get(without.session_id) is None
+
+
+async def test_a_sweep_waits_for_no_server_and_takes_no_more_than_servers_can_be_told_of():
+    bed = Bed(idle_ttl_ms=100)
+    count = EXPIRE_BATCH_SESSIONS + 5
+    for number in range(count):
+        await bed.begin(f"old-{number}")
+    bed.clock.advance(100)
+    bed.servers.gate = asyncio.Event()
+    assert [await bed.manager.sweep() for _ in range(2)] == [EXPIRE_BATCH_SESSIONS, 0]
+    bed.servers.gate.set()
+    await settle(1_000)
+    assert [await bed.manager.sweep() for _ in range(2)] == [5, 0]
+    await bed.manager.aclose()
+    assert len([method for _, method, *_ in bed.servers.asked if method == "DELETE"]) == count
+
+
+async def test_a_manager_that_ends_does_not_wait_for_many_servers_that_never_answer():
+    bed = Bed(idle_ttl_ms=100, ending_timeout_s=0.01)
+    for number in range(EXPIRE_BATCH_SESSIONS):
+        await bed.begin(f"old-{number}")
+    bed.clock.advance(100)
+    bed.servers.gate = asyncio.Event()
+    assert await bed.manager.sweep() == EXPIRE_BATCH_SESSIONS
+    await bed.manager.aclose()
+    assert MAX_ENDINGS <= len(bed.unended) < EXPIRE_BATCH_SESSIONS
 
 
 async def test_a_store_that_is_away_is_said_to_be():
