@@ -31,7 +31,7 @@ REPORT_WITHIN_S = 120.0
 
 PATIENCE_S = 30.0
 """More than two servers need to start on a machine that has much else to do."""
-CALL_WITHIN_S = {"shadowcat": PATIENCE_S + 10, "direct": 10.0}
+CALL_WITHIN_S = {"shadowcat": PATIENCE_S + 10, "direct": 5.0}
 """Nobody waits so long but clients that a killed server has left without an answer."""
 
 type Way = Literal["shadowcat", "direct"]
@@ -184,8 +184,6 @@ class Stage:
                 stack.callback(server.stop)
                 server.start()
                 self.servers.append(server)
-            for server in self.servers:
-                server.wait()
             urls = [server.url for server in self.servers]
             if self._way == "shadowcat":
                 urls = [
@@ -196,6 +194,8 @@ class Stage:
                     .url
                     + "/mcp"
                 ]
+            for server in self.servers:
+                server.wait()
             lines: tuple[Line, ...] = ("sdk1", "sdk2")
             for line in lines:
                 share = self._setting.sessions // len(lines)
@@ -256,6 +256,7 @@ class Stage:
             entries=None if self._setting.everything else entries,
             kills=dict(self.kills),
             progress=list(self._setting.progress),
+            patience_s=PATIENCE_S,
         )
 
 

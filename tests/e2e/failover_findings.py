@@ -13,7 +13,9 @@ from rich.table import Table
 UNREACHABLE, CLOSED = -31001, -31002
 OUTCOMES = ("ok", "did not run", "may have run", "other error", "no answer", "lost with its session")
 EXAMPLES = 4
-UNSAFE = "transfer"
+UNSAFE, SAFE = "transfer", "look"
+BROKE_OFF = "broke off while it answered"
+"""So says the proxy when the answer had begun: no call is sent again then (docs/upstreams.md)."""
 
 
 def outcome_of(call: Mapping[str, Any]) -> str:
@@ -33,6 +35,7 @@ class Findings:
     entries: Sequence[Mapping[str, Any]] | None
     kills: Mapping[str, int]
     progress: Sequence[int]
+    patience_s: float
 
     @cached_property
     def calls(self) -> list[Mapping[str, Any]]:
@@ -81,6 +84,24 @@ class Findings:
     def run_again(self) -> list[str]:
         """The safe calls that were begun more than once."""
         return [call for call, times in self.begun.items() if times > 1 and call not in self.run_twice]
+
+    @cached_property
+    def safe_failed(self) -> list[str]:
+        """The safe calls that ended with an error that says whether they ran, though they could be sent again."""
+        return [
+            f"{call['id']}: {call['code']} {call['message']}"
+            for outcome in ("did not run", "may have run")
+            for call in self._with_outcome(outcome)
+            if call["tool"] == SAFE and not self._was_patient(call) and not self._had_begun(call)
+        ]
+
+    def _was_patient(self, call: Mapping[str, Any]) -> bool:
+        """Whether no server came up for as long as the proxy waits for one."""
+        return outcome_of(call) == "did not run" and call["ms"] >= self.patience_s * 1000
+
+    def _had_begun(self, call: Mapping[str, Any]) -> bool:
+        """Whether some of the answer was there. Where nothing comes before its end (JSON), that cannot be."""
+        return bool(self.progress) and outcome_of(call) == "may have run" and BROKE_OFF in call["message"]
 
     @cached_property
     def ok_but_not_run(self) -> list[str]:
@@ -153,6 +174,7 @@ class Findings:
             "sessions did not begin": self.refused,
             "sessions do not work in the end": self.dead,
             "unsafe calls ran twice": self.run_twice,
+            "safe calls failed, and could have been sent again": self.safe_failed,
             "calls succeeded and never ran": self.ok_but_not_run,
             "calls ran, and were said not to": self.denied_but_run,
             "calls had no answer": [call["id"] for call in self._with_outcome("no answer")],
@@ -193,6 +215,7 @@ class Findings:
                 "  sent while a stream was cut": f"{self.unheard}",
                 "runs in the ledger": f"{self.begun.total():,}",
                 "  cut by a kill": f"{cut}",
+                "  safe calls that failed": f"{len(self.safe_failed)}",
                 "  safe calls that ran again": f"{len(self.run_again)}",
                 "  unsafe calls that ran twice": f"{len(self.run_twice)}",
                 "  succeeded, and never ran": f"{len(self.ok_but_not_run)}",

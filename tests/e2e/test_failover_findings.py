@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.failover_findings import Findings, text_of
+from tests.e2e.failover_findings import BROKE_OFF, Findings, text_of
 
 type Run = dict[str, Any]
 
@@ -23,6 +23,7 @@ def entries(name: str, tool: str, *what: str) -> list[dict[str, Any]]:
 
 NOT_RUN = {"code": -31001, "message": "not reached", "may_have_run": False}
 PERHAPS_RUN = {"code": -31002, "message": "closed", "may_have_run": True}
+BEGUN = PERHAPS_RUN | {"message": f"MCP server A {BROKE_OFF}"}
 
 WELL: Run = {
     "people": {
@@ -39,6 +40,8 @@ WELL: Run = {
                 call("p-3", "transfer", "error", **PERHAPS_RUN, progress=[1, 2]),
                 call("p-4", "transfer", "error", **PERHAPS_RUN),
                 call("p-5", "look"),
+                call("p-6", "look", "error", **NOT_RUN, ms=30_000),
+                call("p-7", "look", "error", **BEGUN),
             ],
         }
     },
@@ -50,6 +53,7 @@ WELL: Run = {
     ],
     "kills": {"A": 1},
     "progress": [1, 2, 3, 4],
+    "patience_s": 30.0,
 }
 
 WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
@@ -67,6 +71,26 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "a success without a run": (
         lambda run: run["entries"].remove(entries("p-5", "look", "end")[0]),
         "calls succeeded and never ran: p-5",
+    ),
+    "a safe call that was not sent again": (
+        lambda run: run["people"]["p"]["calls"][1].update(call("p-1", "look", "error", **PERHAPS_RUN)),
+        "safe calls failed, and could have been sent again: p-1: -31002 closed",
+    ),
+    "a safe call that was not waited with": (
+        lambda run: run["people"]["p"]["calls"][6].update(ms=29_999),
+        "safe calls failed, and could have been sent again: p-6: -31001 not reached",
+    ),
+    "a safe call that may have run, and was waited with": (
+        lambda run: run["people"]["p"]["calls"][6].update(PERHAPS_RUN),
+        "safe calls failed, and could have been sent again: p-6: -31002 closed",
+    ),
+    "a safe call whose answer had begun, where none can": (
+        lambda run: (run.update(progress=[]), [call.update(progress=[]) for call in run["people"]["p"]["calls"]]),
+        f"safe calls failed, and could have been sent again: p-7: -31002 MCP server A {BROKE_OFF}",
+    ),
+    "a safe call that did not run, and whose answer had begun": (
+        lambda run: run["people"]["p"]["calls"][7].update(code=-31001, may_have_run=False),
+        f"safe calls failed, and could have been sent again: p-7: -31001 MCP server A {BROKE_OFF}",
     ),
     "silence": (
         lambda run: run["people"]["p"]["calls"][4].update(outcome="silent"),
@@ -117,6 +141,13 @@ def test_each_thing_that_must_not_happen_is_noticed(what: str):
     change, said = WRONG[what]
     change(run)
     assert [problem.partition(" ")[2] for problem in Findings(**run).problems()] == [said]
+
+
+def test_the_safe_calls_that_ran_again_are_counted_apart_from_the_unsafe_ones_that_ran_twice():
+    run = deepcopy(WELL)
+    run["entries"].extend(entries("p-3", "transfer", "begin"))
+    findings = Findings(**run)
+    assert (findings.run_again, findings.run_twice) == (["p-1"], ["p-3"])
 
 
 def test_a_call_that_ended_with_its_session_is_counted_and_the_session_is_the_problem():
