@@ -156,6 +156,10 @@ class SessionNotRevived(ShadowcatError):
         return f"{self.upstream} cannot go on with the session: {self.reason}"
 
 
+class RevivalTooLate(SessionNotRevived):
+    """A session was not begun anew in time. What took so long nobody knows: many steps, the proxy, or the server."""
+
+
 class VersionChanged(SessionNotRevived):
     """A server speaks another version of the protocol than the one that the client was told when it began."""
 

@@ -8,6 +8,12 @@ REVIVAL_TIMEOUT_S = Limit(
     reason="Beginning a session anew at a server, subscriptions included. The client's request waits meanwhile; later "
     "it is answered with an error.",
 )
+MAX_REVIVALS = Limit(
+    32,
+    unit="sessions",
+    reason="Sessions that are begun anew at the same time. When a server with a thousand of them dies, the others wait "
+    "for their turn, and that is not held against the server that they go to.",
+)
 ENDING_TIMEOUT_S = Limit(
     2,
     unit="s",

@@ -130,11 +130,14 @@ class Carriage:
             self._world.carried.pop(stream, None)
             if self._world.listeners.get(stream.session_id) is self:
                 del self._world.listeners[stream.session_id]
+            self._world.listener_changed(stream.session_id)
             self._world.keeper.release(stream)
 
     def taken(self) -> None:
         """Another proxy reads the stream now, or its session has ended."""
         self.is_over = True
+        if self.stream is not None:
+            self._world.listener_changed(self.stream.session_id)
         self.on_over()
 
     def settled(self, *, broken: str | None) -> Tail | None:
@@ -174,6 +177,7 @@ class Carriage:
         if mapping is None or stream is None or not _streams(status, headers):
             return Gather(MAX_REFUSAL_BYTES)
         stream.reconnect(mapping.epoch)
+        self._world.listener_changed(stream.session_id)
         self._course.found()
         self.is_reconnecting = False
         self._went_on_s = self._world.clock_s()
@@ -217,6 +221,7 @@ class Carriage:
         self._world.carried[stream] = self
         if not stream.purpose.requests:
             self._world.listeners[stream.session_id] = self
+            self._world.listener_changed(stream.session_id)
 
     async def _again(self, reason: str, *, is_clean: bool = False) -> Leg | Tail:
         """Ask the server once more, in a while; `is_clean` means that it has ended its stream in good order."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from shadowcat_core.errors import SessionNotRevived
+from shadowcat_core.errors import RevivalTooLate, SessionNotRevived
 from shadowcat_core.relay.counts import RelayCounts
 from shadowcat_core.relay.world import World
 from shadowcat_core.sessions import SessionMapping
@@ -161,13 +161,14 @@ class Course:
             revived = await self._world.manager.revive(mapping, member.name, self._caller)
         except SessionNotRevived as exc:
             self.counts.sessions_not_moved += 1
-            if isinstance(exc.__cause__, OSError | TimeoutError):
+            if isinstance(exc.__cause__, OSError) and not isinstance(exc, RevivalTooLate):
                 self.failed(FailureKind.CONNECT, str(exc))
-            else:  # it works, and will not have the session
-                self.failures.append((member.name, str(exc)))
+                return None
+            self.failures.append((member.name, str(exc)))
+            self._excluded.add(member)
+            if not isinstance(exc, RevivalTooLate):  # it works, and will not have the session
                 self._refusing.add(member)
-                self._excluded.add(member)
-                self.released()
+            self.released()
             return None
         if isinstance(revived, Refusal):
             self.released()

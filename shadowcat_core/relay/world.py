@@ -1,9 +1,10 @@
 """What all exchanges of a proxy share on their ways: sessions, streams, time, and what is counted."""
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from shadowcat_core.limits import REOPENING_MS
 from shadowcat_core.relay.counts import RelayCounts
@@ -11,8 +12,6 @@ from shadowcat_core.resumption import ResumableStream, StreamKeeper
 from shadowcat_core.sessions import SessionMapping
 from shadowcat_core.sessions.manager import Revived, SessionManager
 from shadowcat_core.upstreams import HintBook
-
-_LOOK_S: Final = 0.01
 
 
 class Carried(Protocol):
@@ -48,6 +47,7 @@ class World:
     """Streams that are read from their servers now, and who carries them."""
     listeners: dict[str, Carried] = field(default_factory=dict)
     """Who carries a server's own stream (GET), by session."""
+    _reopenings: dict[str, asyncio.Event] = field(default_factory=dict)
     in_use: Counter[str] = field(default_factory=Counter)
     """How many exchanges are on their way, by session: each keeps its session from being idle."""
     left: int = 0
@@ -73,9 +73,28 @@ class World:
 
         What a server says unasked on account of a request would else reach nobody.
         """
-        deadline = self.clock_s() + int(REOPENING_MS) / 1000
-        while self.clock_s() < deadline:
-            listener = self.listeners.get(mapping.session_id)
-            if listener is None or not listener.is_behind(mapping.epoch):
-                return
-            await self.sleep(_LOOK_S)
+        if not self._is_behind(mapping):
+            return
+        waits = [
+            asyncio.ensure_future(self.sleep(int(REOPENING_MS) / 1000)),
+            asyncio.ensure_future(self._reopening(mapping)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
+    def listener_changed(self, session_id: str) -> None:
+        """A server's own stream goes on, is over, or is somebody else's: who waits for it looks again."""
+        waited_for = self._reopenings.pop(session_id, None)
+        if waited_for is not None:
+            waited_for.set()
+
+    async def _reopening(self, mapping: SessionMapping) -> None:
+        while self._is_behind(mapping):
+            await self._reopenings.setdefault(mapping.session_id, asyncio.Event()).wait()
+
+    def _is_behind(self, mapping: SessionMapping) -> bool:
+        listener = self.listeners.get(mapping.session_id)
+        return listener is not None and listener.is_behind(mapping.epoch)

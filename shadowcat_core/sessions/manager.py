@@ -11,12 +11,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shadowcat_core.errors import SessionNotRevived, StoreError
+from shadowcat_core.errors import RevivalTooLate, StoreError
 from shadowcat_core.jsonrpc import Json
 from shadowcat_core.limits import (
     ENDING_TIMEOUT_S,
     EXPIRE_BATCH_SESSIONS,
     MAX_ENDINGS,
+    MAX_REVIVALS,
     REVIVAL_TIMEOUT_S,
     SESSION_IDLE_TTL_MS,
     SESSION_LIFETIME_MS,
@@ -75,6 +76,7 @@ class SessionManager:
         """Hears once of each session that was begun anew here, however many asked for it: where it was, and is."""
         self._vouching = Vouching(ask, clock_ms=clock_ms, timeout_s=vouching_timeout_s)
         self._endings = asyncio.Semaphore(MAX_ENDINGS)
+        self._turns = asyncio.Semaphore(MAX_REVIVALS)
         self._revivals: dict[str, asyncio.Task[Revived | Refusal]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -141,7 +143,8 @@ class SessionManager:
         of the caller: its Authorization above all, which is kept nowhere.
 
         Raises:
-            SessionNotRevived: this server will not do (`VersionChanged` says one reason). The session is as it was.
+            SessionNotRevived: this server will not do (`VersionChanged` says one reason), or not now
+                (`RevivalTooLate`). The session is as it was.
             StoreUnavailable: the store does not answer.
         """
         while True:
@@ -219,6 +222,10 @@ class SessionManager:
         return replace(mapping, credential=credential)
 
     async def _revive(self, mapping: SessionMapping, upstream: str, headers: Headers) -> Revived | Refusal:
+        async with self._turns:  # waiting for it takes nothing of the server's time
+            return await self._revive_now(mapping, upstream, headers)
+
+    async def _revive_now(self, mapping: SessionMapping, upstream: str, headers: Headers) -> Revived | Refusal:
         record = await self._store.get(mapping.session_id)
         if record is None:
             return Refusal.UNKNOWN
@@ -232,7 +239,7 @@ class SessionManager:
                 begun = await reviver.revive()
             in_force = await self._store.rebind(mapping.session_id, record.mapping.epoch, begun.upstream)
         except TimeoutError as exc:
-            raise SessionNotRevived(upstream, f"it was not ready within {self._revival_timeout_s:g} s") from exc
+            raise RevivalTooLate(upstream, f"it was not ready within {self._revival_timeout_s:g} s") from exc
         finally:
             # Nobody uses what was begun in vain: too late, not to the end, or for a session that is over.
             if reviver.begun is not None and (in_force is None or in_force.upstream != reviver.begun.upstream):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shadowcat_core.errors import StoreUnavailable
+from shadowcat_core.errors import RevivalTooLate, StoreUnavailable
 from shadowcat_core.jsonrpc import ErrorCode
 from shadowcat_core.mcp import Era
 from shadowcat_core.messages import Message
@@ -352,6 +352,27 @@ async def test_the_store_may_be_away_when_a_session_has_to_move(world):
     assert its.servers["b"].executed == {}
     await its.proxy.relay.manager.aclose()
     assert its.servers["b"].sessions == {}
+
+
+async def test_a_server_is_not_blamed_for_a_session_that_was_not_begun_in_time(world):
+    its = world("a", "b")
+    client = await begun(its)
+    its.servers["a"].restart()
+    manager = its.proxy.relay.manager
+    revive, late = manager.revive, []
+
+    async def revive_late(mapping, upstream, headers):
+        if len(late) < 4:
+            late.append(upstream)
+            raise RevivalTooLate(upstream, "it was not ready") from TimeoutError()
+        return await revive(mapping, upstream, headers)
+
+    manager.revive = revive_late
+    assert (await client.post(call(1))).status == 200
+    assert sorted(late) == ["a", "a", "b", "b"]
+    assert [member.counts.failures for member in its.proxy.pool.members()] == [0, 0]
+    assert {member.state for member in its.proxy.pool.members()} == {State.HEALTHY}
+    assert (its.proxy.counts.sessions_not_moved, its.proxy.counts.waited) == (4, 1)
 
 
 async def test_a_client_that_leaves_says_nothing_of_a_server(world):

@@ -198,6 +198,25 @@ def _end_each_stream(server, said) -> None:
     server.then("GET", *(Head(200, said, content_type="text/event-stream") for _ in range(1_000)))
 
 
+@pytest.mark.parametrize(("is_broken", "waited_s"), [(True, 0.2), (False, 1)])
+async def test_what_moved_its_session_waits_a_second_at_most_for_the_stream_to_be_there(world, is_broken, waited_s):
+    its = world("a")
+    client = await begun(its)
+    exchange, _ = await listening(client)
+    began_s = its.time.now_s
+    if is_broken:
+        its.servers["a"].restart()
+    else:
+        its.servers["a"].sessions.clear()
+    assert (await client.post(call(1))).json["result"] == {"by": "a"}
+    assert its.time.now_s - began_s == pytest.approx(waited_s)
+    assert its.servers["a"].methods()[-1] == "tools/call"
+    assert len(its.time.slept) <= 2
+    exchange.leave()
+    await settle()
+    its.proxy.leaves_nothing()
+
+
 # --- Half events --------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from shadowcat_core.errors import SessionNotRevived, StoreUnavailable, VersionChanged
+from shadowcat_core.errors import RevivalTooLate, SessionNotRevived, StoreUnavailable, VersionChanged
+from shadowcat_core.limits import MAX_REVIVALS
 from shadowcat_core.sessions import Handshake, Upstream
 from shadowcat_core.sessions.contract import SetClock, Settings
 from shadowcat_core.sessions.lifecycle import Refusal
@@ -143,11 +144,25 @@ async def test_a_server_that_takes_too_long_is_given_up_and_its_session_ended():
     bed = Bed(revival_timeout_s=0.01)
     began = await bed.begin()
     bed.servers.gate = asyncio.Event()
-    with pytest.raises(SessionNotRevived, match=r"not ready within 0\.01 s"):
+    with pytest.raises(RevivalTooLate, match=r"not ready within 0\.01 s"):
         await bed.manager.revive(began, "new")
     bed.servers.gate.set()
     await bed.manager.aclose()
     assert bed.servers.living == set()
+
+
+async def test_who_waits_for_a_turn_loses_no_time_by_it():
+    bed = Bed(revival_timeout_s=0.2)
+    began = [await bed.begin(f"old-{number}") for number in range(2 * MAX_REVIVALS + 1)]
+    bed.servers.gate = asyncio.Event()
+    revivals = [asyncio.create_task(bed.manager.revive(each, "new")) for each in began]
+    await settle()
+    assert bed.servers.methods().count("initialize") == MAX_REVIVALS
+    await asyncio.gather(*revivals[:MAX_REVIVALS], return_exceptions=True)
+    bed.servers.gate.set()
+    revived = await asyncio.gather(*revivals, return_exceptions=True)
+    assert [type(each) for each in revived] == [RevivalTooLate] * MAX_REVIVALS + [Revived] * (MAX_REVIVALS + 1)
+    await bed.manager.aclose()
 
 
 async def test_many_requests_that_find_their_server_dead_begin_one_session(bed):
