@@ -36,6 +36,7 @@ class Course:
         self._is_reported = True
         self._lost_epoch = 0  # up to this one the session is known to be lost
         self._moves = 0
+        self._begun_epoch = 0  # the session of this one was begun on account of this exchange
         self._attempts = 0
         self._spent = 0  # attempts that reached a server, which no patience gives back
         self._has_waited = False
@@ -124,6 +125,11 @@ class Course:
         """True while it makes sense to begin the session anew."""
         return self._moves < MAX_MOVES
 
+    @property
+    def is_just_begun(self) -> bool:
+        """True when the session that is lost was begun anew for this very attempt."""
+        return self.mapping is not None and self.mapping.epoch == self._begun_epoch
+
     def _report(self, tell: Callable[[Pool, Member], object]) -> None:
         if not self._is_reported and self.member is not None:
             self._is_reported = True
@@ -174,6 +180,7 @@ class Course:
             self.released()
             return revived
         self._moves += 1
+        self._begun_epoch = revived.mapping.epoch
         self.mapping = revived.mapping
         if not self._listens:
             await self._world.listen_again(revived.mapping)

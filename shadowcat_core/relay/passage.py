@@ -140,9 +140,10 @@ class Passage:
         if mapping is None:
             return await self._begin_session(status, headers, body)
         if asked.method == "DELETE":
-            its = _NOT_FOUND if says_lost(asked.method, status, headers, body) else status
+            its = _NOT_FOUND if self._says_lost(status, headers, body) else status
             return await self._decide_about_deletion(mapping, its, headers)
-        if says_lost(asked.method, status, headers, body):
+        # Who does not know what he has just begun has said no to what was asked; 404 is for sessions alone.
+        if self._says_lost(status, headers, body) and (status == _NOT_FOUND or not self._course.is_just_begun):
             return await self._find_again(status, headers)
         return self._let_pass(status, headers)
 
@@ -335,6 +336,10 @@ class Passage:
         except StoreUnavailable as exc:
             return self._store_away(exc)
         return Reply(_OK)
+
+    def _says_lost(self, status: int, headers: HeaderLookup, body: bytes) -> bool:
+        ids = [message.id for message in self.asked.requests]
+        return says_lost(self.asked.method, status, headers, body, ids)
 
     def _is_there(self, name: str) -> bool:
         member = self.pool.member(name)

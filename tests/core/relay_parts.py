@@ -15,7 +15,7 @@ VERSION = "2025-11-25"
 SDK_404 = (404, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Session not found"}}')
 EVERYTHING_400 = (
     400,
-    b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}',
+    b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}',
 )
 END = object()
 
