@@ -80,6 +80,10 @@ class Passage:
                 return answers.store_away(asked, str(exc))
             if isinstance(found, Refusal):
                 return self._refuse(found)
+            its = found.upstream.name
+            if self.pool.member(its) is None and self._world.is_routed(its):
+                # Who is let to one route has not been let to the servers of another.
+                return self._refuse(Refusal.UNKNOWN)
             self._course.mapping = found
             self._used = found.session_id
             self._world.opened(self._used)

@@ -63,6 +63,7 @@ class Relay:
             sleep,
             catch_up,
             self._moved,
+            lambda upstream: fleet.find(upstream) is not None,
         )
         manager.on_revived = self._world.moved
 

@@ -40,6 +40,8 @@ class World:
     sleep: Callable[[float], Awaitable[object]]
     catch_up: Callable[[], object] = lambda: None
     on_moved: Callable[[SessionMapping, Revived], object] = lambda _before, _revived: None
+    is_routed: Callable[[str], bool] = lambda _upstream: False
+    """Whether a route has an upstream of that name."""
     counts: RelayCounts = field(default_factory=RelayCounts)
     books: defaultdict[str, HintBook] = field(default_factory=lambda: defaultdict(HintBook))
     """What servers say of their tools, by route."""

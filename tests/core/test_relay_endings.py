@@ -196,6 +196,21 @@ async def test_a_session_of_a_server_that_nobody_has_any_more_moves(world):
     assert its.proxy.counts.sessions_moved == 1
 
 
+async def test_a_session_of_one_route_is_unknown_at_another_until_its_server_is_in_none(world):
+    its = world("a", "b")
+    relay = its.proxy.relay
+    there = route("b", name="there", path="/there", health=its.options["health"])
+    relay.apply(file(route("a", name="here", path="/mcp", health=its.options["health"]), there))
+    client = await begun(its)
+    for method, body in (("POST", call(1)), ("GET", b""), ("DELETE", b"")):
+        assert (await client.do(method, body, path="/there")).status == 404
+    assert (its.servers["b"].asked, relay.counts.refused) == ([], 3)
+    assert (await client.post(call(2))).json["result"] == {"by": "a"}
+    relay.apply(file(there))
+    assert (await client.post(call(3), path="/there")).json["result"] == {"by": "b"}
+    its.proxy.leaves_nothing()
+
+
 async def test_tending_says_that_the_store_is_away(world):
     its = world("a")
     its.proxy.log.is_away = True
