@@ -58,10 +58,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How long it goes on, and how often something is killed: at least `kills` times, however long that takes."""
+    """How long it goes on, and who is killed in turn: each turn comes once at least, however long that takes."""
 
     seconds: float
-    kills: int = 3
+    turns: tuple[tuple[str, ...], ...] = (("A",), ("B",), ("B", "A"))
     down_s: float = 1.0
     up_s: tuple[float, float] = (1.5, 3.0)
     seed: int = 4
@@ -226,17 +226,18 @@ class Stage:
         return ChildProcess(f"server {name} (everything)", argv, port=port, log=log, env=environment(PORT=str(port)))
 
     def kill_and_restart(self, course: Course) -> None:
-        """One, the other, both, and again; each is back before the next one goes."""
-        first, second = self.servers
+        """Each turn's servers, and again from the first turn; they are back before the next ones go."""
+        servers = {server.name: server for server in self.servers}
         random = Random(course.seed)
         deadline = time.monotonic() + course.seconds
-        for victims in itertools.cycle([(first,), (second,), (second, first)]):
+        for turn in itertools.cycle(course.turns):
             time.sleep(random.uniform(*course.up_s))
-            if time.monotonic() > deadline and self.kills.total() >= course.kills:
+            if time.monotonic() > deadline and self.kills.total() >= len(course.turns):
                 return
+            victims = [servers[name] for name in turn]
             for server in victims:
                 server.kill()
-            self.kills[" and ".join(sorted(server.name for server in victims))] += 1
+            self.kills[together(turn)] += 1
             time.sleep(course.down_s)
             for server in victims:
                 server.start()
@@ -258,6 +259,11 @@ class Stage:
             progress=list(self._setting.progress),
             patience_s=PATIENCE_S,
         )
+
+
+def together(turn: Sequence[str]) -> str:
+    """What those who are killed at once are called."""
+    return " and ".join(sorted(turn))
 
 
 def run(folder: Path, setting: Setting, way: Way, course: Course) -> Findings:
