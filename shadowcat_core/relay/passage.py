@@ -231,6 +231,8 @@ class Passage:
             edits += [*request_edits(self.mapping), ("Accept-Encoding", "identity")]
         elif self.asked.initialize is not None:
             edits += [(SESSION_ID_HEADER, None), ("Accept-Encoding", "identity")]
+        elif self.asked.era is Era.MODERN:
+            edits.append((SESSION_ID_HEADER, None))  # there it has no meaning, and at a server of both eras another's
         return Leg(member.endpoint, member.endpoint.target(self.pool.route.path, self.asked.path), edits)
 
     def _count_session(self, member: Member) -> None:

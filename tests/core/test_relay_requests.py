@@ -55,6 +55,8 @@ async def test_a_modern_request_has_no_session_whatever_header_it_carries(world)
     its.servers["a"].gives_sessions = False
     exchange = await its.proxy.do("POST", request(1, "tools/list"), era=Era.MODERN, mcp_session_id="unknown")
     assert exchange.status == 200
+    (_, session_id, headers, _) = its.servers["a"].asked[-1]
+    assert (session_id, headers.get("mcp-session-id")) == (None, None)
     its.servers["a"].die()
     exchange = await its.proxy.do("POST", call(2), era=Era.MODERN)
     assert (exchange.status, error_of(exchange)) == (502, UNREACHABLE)
