@@ -9,7 +9,7 @@ from shadowcat_core.messages import Message, RpcError
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.steps import Reply
 from shadowcat_core.sessions.lifecycle import Refusal
-from shadowcat_core.upstreams import named
+from shadowcat_core.upstreams import Failures
 
 _ACCEPTED: Final = 202
 _LEGACY_STATUS: Final = 200
@@ -35,11 +35,10 @@ def failed(asked: Asked, error_for: Callable[[Message], RpcError]) -> Reply:
     )
 
 
-def sent_in_vain(tried: Sequence[tuple[str, str]]) -> RpcError:
+def sent_in_vain(tried: Failures) -> RpcError:
     """Write the error for a request that was sent, not answered, and could not be sent again: it may have run."""
-    text = f"no MCP server answered this request, which was sent and may have run: {named(tried)}"
-    upstream = tried[-1][0] if tried else ""
-    data: dict[str, Json] = {"upstream": upstream, "tried": [*dict(tried)], "mayHaveRun": True}
+    text = f"no MCP server answered this request, which was sent and may have run: {tried}"
+    data: dict[str, Json] = {"upstream": tried.latest, "tried": tried.names, "mayHaveRun": True}
     return RpcError(ErrorCode.UPSTREAM_CLOSED, text, data)
 
 

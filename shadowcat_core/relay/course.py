@@ -8,7 +8,7 @@ from shadowcat_core.relay.counts import RelayCounts
 from shadowcat_core.relay.world import World
 from shadowcat_core.sessions import SessionMapping
 from shadowcat_core.sessions.lifecycle import Headers, Refusal
-from shadowcat_core.upstreams import FailureKind, Member, Pool
+from shadowcat_core.upstreams import FailureKind, Failures, Member, Pool
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
@@ -27,7 +27,7 @@ class Course:
         self.pool = pool
         self.mapping: SessionMapping | None = None
         self.member: Member | None = None
-        self.failures: list[tuple[str, str]] = []
+        self.failures = Failures()
         """Who was tried, and why it failed."""
         self._world = world
         self._key = key
@@ -83,7 +83,7 @@ class Course:
     def failed(self, kind: FailureKind, reason: str, *, leaves: bool = True) -> None:
         """The attempt failed; another one may follow. `leaves` means that others are to be tried before it."""
         if self.member is not None:
-            self.failures.append((self.member.name, reason or str(kind)))
+            self.failures.add(self.member.name, reason or str(kind))
             if leaves:
                 self._excluded.add(self.member)
         if kind is not FailureKind.CONNECT:
@@ -170,7 +170,7 @@ class Course:
             if isinstance(exc.__cause__, OSError) and not isinstance(exc, RevivalTooLate):
                 self.failed(FailureKind.CONNECT, str(exc))
                 return None
-            self.failures.append((member.name, str(exc)))
+            self.failures.add(member.name, str(exc))
             self._excluded.add(member)
             if not isinstance(exc, RevivalTooLate):  # it works, and will not have the session
                 self._refusing.add(member)

@@ -28,6 +28,7 @@ from shadowcat_core.sessions import Handshake, SessionMapping, Upstream
 from shadowcat_core.sessions.lifecycle import HeaderEdit, Refusal, request_edits, response_edits
 from shadowcat_core.upstreams import (
     FailureKind,
+    Failures,
     GiveUp,
     Member,
     Pool,
@@ -365,7 +366,7 @@ class Passage:
         if isinstance(decision, SendAgain) and not decision.anywhere:
             # It is about a request of the server's, which is gone with the session.
             self._world.counts.undelivered += 1
-            return answers.failed(self.asked, lambda _message: unreachable(()))
+            return answers.failed(self.asked, lambda _message: unreachable(Failures()))
         try:
             step = await self._next(again=True)
         except StoreUnavailable as exc:

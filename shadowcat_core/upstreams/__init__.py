@@ -16,12 +16,12 @@ from shadowcat_core.upstreams.probing import Probe, Prober, failure_of
 from shadowcat_core.upstreams.retrying import (
     SAFE_METHODS,
     SAFE_NOTIFICATIONS,
+    Failures,
     GiveUp,
     Retry,
     SendAgain,
     may_retry,
     may_retry_all,
-    named,
     unreachable,
 )
 from shadowcat_core.upstreams.store_address import StoreAddress, StoreKind
@@ -36,6 +36,7 @@ __all__ = [
     "ClockS",
     "Endpoint",
     "FailureKind",
+    "Failures",
     "Fleet",
     "GiveUp",
     "HintBook",
@@ -59,7 +60,6 @@ __all__ = [
     "load_upstreams",
     "may_retry",
     "may_retry_all",
-    "named",
     "parse_upstreams",
     "unreachable",
 ]

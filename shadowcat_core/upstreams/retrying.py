@@ -6,7 +6,7 @@ only when that does no harm. What was answered, if only in part, never does. Pur
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,21 +126,43 @@ def may_retry_all(
     return SendAgain(f"{http_method} may be repeated")
 
 
-def unreachable(tried: Sequence[tuple[str, str]], retry_in_s: float | None = None) -> RpcError:
+class Failures:
+    """Who was tried for one request, and why each failed at last. However often that is, it takes no more room."""
+
+    def __init__(self, tried: Iterable[tuple[str, str]] = ()) -> None:
+        self.latest = ""
+        """The name of the one that was tried last; empty when nobody was."""
+        self._reasons: dict[str, str] = {}
+        self._times: Counter[str] = Counter()
+        for name, reason in tried:
+            self.add(name, reason)
+
+    def add(self, name: str, reason: str) -> None:
+        """Take note of one more attempt that failed."""
+        self.latest = name
+        self._reasons[name] = reason
+        self._times[name] += 1
+
+    @property
+    def names(self) -> list[Json]:
+        """Who was tried, in the order of the first attempts."""
+        return [*self._reasons]
+
+    def __bool__(self) -> bool:
+        return bool(self._reasons)
+
+    def __str__(self) -> str:
+        times = {name: f", {count} times" if count > 1 else "" for name, count in self._times.items()}
+        return ", ".join(f"{name} ({why}{times[name]})" for name, why in self._reasons.items())
+
+
+def unreachable(tried: Failures, retry_in_s: float | None = None) -> RpcError:
     """Write the error for a request that never left: who was tried, and why each failed; nobody when all are down."""
-    names = named(tried)
-    text = f"no MCP server can be reached: {names}" if tried else "no MCP server of this route is available"
-    data: dict[str, Json] = {"tried": [*dict(tried)], "mayHaveRun": False}
+    text = f"no MCP server can be reached: {tried}" if tried else "no MCP server of this route is available"
+    data: dict[str, Json] = {"tried": tried.names, "mayHaveRun": False}
     if retry_in_s is not None:
         data["retryInSeconds"] = round(retry_in_s, 3)
     return RpcError(ErrorCode.UPSTREAM_UNREACHABLE, text, data)
-
-
-def named(tried: Sequence[tuple[str, str]]) -> str:
-    """Write down who was tried and why each failed at last, with how often."""
-    counts = Counter(name for name, _ in tried)
-    times = {name: f", {count} times" if count > 1 else "" for name, count in counts.items()}
-    return ", ".join(f"{name} ({why}{times[name]})" for name, why in dict(tried).items())
 
 
 def _why_safe(message: Message, hints: ToolHints, policy: RetryPolicy) -> str | None:

@@ -15,6 +15,7 @@ from shadowcat_core.messages import Message, MessageContext
 from shadowcat_core.upstreams import (
     SAFE_METHODS,
     SAFE_NOTIFICATIONS,
+    Failures,
     GiveUp,
     HintBook,
     SendAgain,
@@ -215,13 +216,24 @@ def test_of_what_has_no_message_the_method_of_http_decides(http_method, expected
 
 
 def test_when_nobody_can_be_reached_it_is_said_who_was_tried():
-    error = unreachable([("a", "connection refused"), ("b", "no route")])
+    error = unreachable(Failures([("a", "connection refused"), ("b", "no route")]))
     assert error.code == ErrorCode.UPSTREAM_UNREACHABLE
     assert error.message == "no MCP server can be reached: a (connection refused), b (no route)"
     assert error.data == {"tried": ["a", "b"], "mayHaveRun": False}
-    alone = unreachable([], retry_in_s=1.23456)
+    alone = unreachable(Failures(), retry_in_s=1.23456)
     assert alone.message == "no MCP server of this route is available"
     assert alone.data == {"tried": [], "mayHaveRun": False, "retryInSeconds": 1.235}
+
+
+def test_of_many_failures_the_latest_of_each_server_is_kept_with_how_often():
+    tried = Failures()
+    assert (bool(tried), str(tried), tried.names, tried.latest) == (False, "", [], "")
+    for number in range(1_000):
+        tried.add("b", f"refused {number}")
+        tried.add("a", "no route")
+    tried.add("c", "reset")
+    assert str(tried) == "b (refused 999, 1000 times), a (no route, 1000 times), c (reset)"
+    assert (tried.names, tried.latest) == (["b", "a", "c"], "c")
 
 
 # --- Hints -----------------------------------------------------------------------------------------------------------
