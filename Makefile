@@ -20,11 +20,12 @@ install: $(STAMP) ## Make the development environment in .venv
 demo: $(STAMP) ## See a real MCP conversation through mitmproxy, with a tape on disk
 	@$(BIN)/shadowcat demo
 
-# What runs pytest; `coverage` puts its own program here.
+# What runs pytest; `coverage` puts its own program here. PYTEST is for further arguments, such as -n 2.
 RUN ?= $(BIN)/python
+PYTEST ?=
 
 test: $(STAMP) ## Run the tests (partners that are not installed are skipped with a reason; see e2e)
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest $(PYTEST)
 
 partners: $(STAMP) ## Fetch the real partners: the other SDK line, npm servers, the MCP Inspector
 	@$(BIN)/python -m tests.e2e.partners
