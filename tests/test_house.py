@@ -23,6 +23,7 @@ FLOORS = {
     "histogram": 1,
     "kept_body": 1,
     "documents": 2,
+    "file_stamp": 2,
     "mcp": 2,
     "messages": 3,
     "correlation": 4,

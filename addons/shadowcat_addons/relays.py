@@ -20,6 +20,7 @@ from mitmproxy.utils.asyncio_utils import create_task
 from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError, StoreUnavailable, UpstreamsError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.file_stamp import Stamp, stamp_of
 from shadowcat_core.limits import READING_BEAT_S
 from shadowcat_core.messages import MessageBatch
 
@@ -41,8 +42,6 @@ CLOSE_S = 1.0
 """How long the log is written to when the proxy ends."""
 KEY_FILE = "shadowcat-session-key"
 """In mitmproxy's folder: the key of the credentials that sessions are bound to, where the file names none."""
-
-type Stamp = tuple[int, int, int] | None
 
 
 class Leading(Protocol):
@@ -122,7 +121,7 @@ class Relays:
             return
         from shadowcat_core.upstreams import load_upstreams  # here, as most proxies have no file
 
-        stamp = _stamp_of(path)
+        stamp = stamp_of(path)
         try:
             file = load_upstreams(path)
             if self._relay is None:
@@ -287,7 +286,7 @@ class Relays:
                 *member.config.headers.items(),
             ],
             body,
-            timeout_s=timeouts.connect_s + (timeouts.first_byte_s or 60.0),
+            timeout_s=timeouts.connect_s + (timeouts.first_byte_s or ASK_S),
         )
 
     def _say_moved(self, before: "SessionMapping", revived: "Revived") -> None:
@@ -341,7 +340,7 @@ class Relays:
     async def _look(self, relay: "Relay") -> None:
         """Load the file when it has changed."""
         path = self._path
-        stamp = None if path is None else _stamp_of(path)
+        stamp = None if path is None else stamp_of(path)
         if path is None or stamp == self._stamp:
             return
         self._stamp = stamp
@@ -375,11 +374,3 @@ def _report_store(report: "StoreReport") -> None:
             "shadowcat: the store of sessions is away (%s); sessions go on here, %d of them are to be told to it",
             report.error, report.waiting,
         )  # fmt: skip
-
-
-def _stamp_of(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -17,6 +17,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils.asyncio_utils import create_task
 
 from shadowcat_core.errors import RulesError
+from shadowcat_core.file_stamp import Stamp, stamp_of
 from shadowcat_core.interceptors import Pipeline
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """How often files are looked at: soon enough for who edits one, and one `stat` a file."""
-
-type Stamp = tuple[int, int, int] | None
-"""What tells a file from what it was: inode, size and time in ns. None: it is not there."""
 
 
 @dataclass(slots=True)
@@ -46,12 +44,12 @@ class Rules:
     """The rules files and their place in the pipeline."""
 
     def __init__(
-        self, pipeline: Pipeline, *, hold: "Hold | None" = None, stamp_of: "Callable[[Path], Stamp] | None" = None
+        self, pipeline: Pipeline, *, hold: "Hold | None" = None, stamp_of: Callable[[Path], Stamp] = stamp_of
     ) -> None:
         """Make a room without rules. `hold` holds what a rule pauses, else it waits; `stamp_of` looks at a file."""
         self._pipeline = pipeline
         self._hold = hold
-        self._stamp_of = stamp_of or _stamp_of
+        self._stamp_of = stamp_of
         self._settings: tuple[tuple[str, ...], int] = ((), 0)
         self._files: list[_Watched] = []
         self._watch: asyncio.Task[None] | None = None
@@ -163,11 +161,3 @@ class Rules:
         while True:
             await asyncio.sleep(LOOK_S)
             await self.look()
-
-
-def _stamp_of(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
