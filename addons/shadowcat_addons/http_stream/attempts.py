@@ -160,19 +160,26 @@ class AttemptingHttpStream(SeamedHttpStream):
     def end_stream(self, tail: Tail | None) -> layer.CommandGenerator[None]:
         """End the client's stream; None when nobody is left to send to."""
 
-    def _connect(self, passage: Passage) -> layer.CommandGenerator[bool]:
+    def _connect(self, passage: Passage, *, resumes: bool = False) -> layer.CommandGenerator[bool]:
         """Connect to the upstream that the request is made out for, or to the next that will do."""
         while True:
             connection, error = yield from self._get_connection(passage)
             if connection is not None:
                 self.context.server = self.flow.server_conn = connection
                 return True
-            step = yield from self._await(partial(passage.failed, FailureKind.CONNECT, error, sent=False))
+            step: Leg | Tail | Reply | None
+            if resumes:
+                step = yield from self._await(partial(passage.reconnection_failed, FailureKind.CONNECT, error))
+            else:
+                step = yield from self._await(partial(passage.failed, FailureKind.CONNECT, error, sent=False))
             if isinstance(step, Leg):
                 self._request = self.relay.apply(self.flow, step)
+                continue
+            if resumes:
+                yield from self.end_stream(step if isinstance(step, Tail) else None)
             else:
                 yield from self._reply_or_abandon(step, error)
-                return False
+            return False
 
     def _get_connection(self, passage: Passage) -> layer.CommandGenerator[tuple[Server | None, str]]:
         address = (self._request.host, self._request.port)
@@ -233,7 +240,8 @@ class AttemptingHttpStream(SeamedHttpStream):
 
     def _send_again(self, passage: Passage, leg: Leg) -> layer.CommandGenerator[None]:
         """Send the request another time: where `leg` says, or where that leads."""
-        if not (yield from self._connect_for(passage, leg)):
+        self._request = self.relay.apply(self.flow, leg)
+        if not (yield from self._connect(passage, resumes=leg.resumes)):
             return
         attempt = self._new_attempt()
         request = self._request
@@ -245,21 +253,6 @@ class AttemptingHttpStream(SeamedHttpStream):
         yield SendHttp(RequestEndOfMessage(attempt), server)
         self.server_state = self.state_wait_for_response_headers
         self._begin_patience(passage)
-
-    def _connect_for(self, passage: Passage, leg: Leg) -> layer.CommandGenerator[bool]:
-        self._request = self.relay.apply(self.flow, leg)
-        if not leg.resumes:
-            return (yield from self._connect(passage))
-        while True:
-            connection, error = yield from self._get_connection(passage)
-            if connection is not None:
-                self.context.server = self.flow.server_conn = connection
-                return True
-            step = yield from self._await(partial(passage.reconnection_failed, FailureKind.CONNECT, error))
-            if not isinstance(step, Leg):
-                yield from self.end_stream(step)
-                return False
-            self._request = self.relay.apply(self.flow, step)
 
     def _give_up_attempt(self) -> layer.CommandGenerator[None]:
         """Let the server know that nobody waits for its answer, and listen to it no more."""
