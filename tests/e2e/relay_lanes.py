@@ -264,3 +264,15 @@ async def put(proxy: Proxy, what: str, said: Any = None) -> tuple[int, Any]:
         response = await client.request("PUT", f"/-/{what}", (), json.dumps(said).encode())
         body = await response.rest()
         return response.status, json.loads(body) if response.status == 200 else body.decode()
+
+
+async def calling(lane: Lane, **how: str) -> tuple[Client, Any, Stream]:
+    """A call whose answer has begun to stream."""
+    await lane.a.start()
+    client = await lane.client()
+    client.version = how.get("version", client.version)
+    await client.begin()
+    await client.call()
+    exchange = await lane.a.exchange()
+    await exchange.head()
+    return client, exchange, await client.stream()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.proxies import Proxies
-from tests.e2e.relay_lanes import Lanes
+from tests.e2e.relay_lanes import Lanes, calling
 from tests.e2e.relay_servers import CLOSED, SESSION, numbered, numbers
 
 QUICKLY_S = 5.0
@@ -19,18 +19,6 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     kinds = {"plain": ({}, 60), "impatient": ({"retry": {"patience_s": 0}}, 10)}
     with Proxies(folder) as proxies:
         yield Lanes(folder, kinds).run(proxies)
-
-
-async def calling(lane, **how):
-    """A call whose answer has begun to stream."""
-    await lane.a.start()
-    client = await lane.client()
-    client.version = how.get("version", client.version)
-    await client.begin()
-    await client.call()
-    exchange = await lane.a.exchange()
-    await exchange.head()
-    return client, exchange, await client.stream()
 
 
 def answer(message_id: int = 1, *, event_id: str | None = None) -> bytes:
