@@ -79,22 +79,28 @@ class ChildProcess:
         """Everything the child has said so far."""
         return self.log_path.read_text(errors="replace")
 
-    def wait_listening(self, *, settle_s: float = 0.0) -> Self:
-        """Block until the child accepts connections on its port, and has not ended `settle_s` later."""
+    def wait_listening(self, *further_ports: int, settle_s: float = 0.0) -> Self:
+        """Block until the child accepts connections on all its ports, and has not ended `settle_s` later."""
         deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
-            except OSError:
-                if self._ended_within(0.02):
-                    break
-            else:
-                if self._ended_within(settle_s):
-                    break
-                return self
+        for port in (self.port, *further_ports):
+            while not self._accepts(port):
+                if time.monotonic() > deadline or self._ended_within(0.02):
+                    raise self._not_ready(f"does not listen on {port}")
+        if self._ended_within(settle_s):
+            raise self._not_ready("ended")
+        return self
+
+    def _accepts(self, port: int) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def _not_ready(self, why: str) -> NotReadyError:
+        state = why if self.alive else "ended"
         self.stop()
-        state = f"does not listen on {self.port}" if self._process.returncode < 0 else "ended"
-        raise NotReadyError(f"{self.name} {state}:\n{self.log[-LOG_TAIL_CHARS:]}")
+        return NotReadyError(f"{self.name} {state}:\n{self.log[-LOG_TAIL_CHARS:]}")
 
     def _ended_within(self, wait_s: float) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -77,18 +77,19 @@ class Proxies:
         confdir.mkdir()
         settings = dict(options) | {"confdir": str(confdir)}
         argv: list[str | Path] = [PROGRAMS / program, "--listen-host", "127.0.0.1", "-p", str(port), "--mode", mode]
-        web_url = None
+        web_url, further_ports = None, list[int]()
         if program == "mitmweb":
             web_port, token = free_port(), "a-token-for-this-test"
             settings |= {"web_host": "127.0.0.1", "web_port": str(web_port), "web_password": token}
             settings |= {"web_open_browser": "false"}
             web_url = f"http://127.0.0.1:{web_port}/?token={token}"
+            further_ports.append(web_port)  # mitmweb opens its page after it has begun to proxy
         for script in scripts:
             argv += ["-s", script]
         for name, value in settings.items():
             argv += ["--set", f"{name}={value}"]
         process = ChildProcess(f"{program} {mode}", argv, port=port, log=confdir / "log.txt")
-        return Proxy(process.wait_listening(settle_s=SETTLE_S), confdir, web_url)
+        return Proxy(process.wait_listening(*further_ports, settle_s=SETTLE_S), confdir, web_url)
 
     def __enter__(self) -> Self:
         return self
