@@ -3,19 +3,24 @@
 Source: MCP 2025-11-25, Basic / Transports / Resumability and Redelivery.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Self
 
-from shadowcat_core.limits import MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
+from shadowcat_core.errors import StoreUnavailable
+from shadowcat_core.limits import MAX_EVENT_BYTES, MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
 from shadowcat_core.mcp import HeaderLookup, is_event_stream
 from shadowcat_core.relay.answers import broken_off
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.course import Course
+from shadowcat_core.relay.legs import resuming_leg
+from shadowcat_core.relay.said import says_lost
+from shadowcat_core.relay.second_run import SecondRun
 from shadowcat_core.relay.steps import Gather, GoOn, Heard, Leg, Tail
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import GoOn as WayOn
 from shadowcat_core.resumption import ResumableStream, WayBack
-from shadowcat_core.sessions.lifecycle import HeaderEdit, Refusal, request_edits
+from shadowcat_core.sessions.lifecycle import Refusal
 from shadowcat_core.upstreams import Member
 
 _PRIMES_SINCE: Final = "2025-11-25"
@@ -28,6 +33,7 @@ _ENDED_PAUSE_MS: Final = 1_000
 """Between two streams of its own that a server ends at once."""
 _MAX_HASTY: Final = 4
 """So many times the pause after a connection that brought something and was soon over is doubled."""
+_OK: Final = 200
 _NO_STREAM: Final = (400, 401, 403, 405, 406, 410, 415, 501)
 """The server will not have it, however often one asks."""
 
@@ -43,7 +49,7 @@ class Carriage:
         self.prelude = b""
         """To be sent before anything else."""
         self.is_reconnecting = False
-        """True from a step that resumes until its answer is there."""
+        """True from a step that goes on with the stream until its answer is there."""
         self.is_over = False
         """True when there is no use in reading it on: another proxy does, or its session has ended."""
         self.on_over: Callable[[], object] = lambda: None
@@ -57,6 +63,7 @@ class Carriage:
         self._went_on_s: float | None = None
         self._has_left = False
         self._is_released = False
+        self._second: SecondRun | None = None
 
     @classmethod
     def of_answer(cls, world: World, course: Course, asked: Asked, status: int, headers: HeaderLookup) -> Self | None:
@@ -74,11 +81,18 @@ class Carriage:
             carriage.prelude = stream.prime()
         return carriage
 
+    @property
+    def is_running_again(self) -> bool:
+        """True from a step that sends the request again until its answer has begun."""
+        return self._second is not None and self._second.is_awaited
+
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the server's, give those for the client. May be empty."""
         stream = self.stream
         if stream is None:
             return chunk
+        if self._second is not None and self._second.progress is not None:
+            chunk = self._second.progress.feed(chunk)
         before = stream.position
         data = stream.feed(chunk)
         if stream.position != before:  # a comment is easily said
@@ -90,6 +104,8 @@ class Carriage:
         stream = self.stream
         if stream is None:
             return b""
+        if self._second is not None and self._second.progress is not None:
+            stream.feed(self._second.progress.end())  # no whole frame is left there
         rest = stream.end()
         # Half an event would run into what follows it: an error of ours, or what another connection brings.
         return rest if stream.purpose.requests and not broken else b""
@@ -147,10 +163,15 @@ class Carriage:
         stream = self.stream
         if stream is None or stream.is_complete:
             return Tail(cut=broken if stream is None else None)
-        if self._has_left or self.is_over or stream.passes_unread:
+        if self.is_over or stream.passes_unread:
             # Of what passed unread nobody knows whether it ended with an event, or had the answers in it.
             return Tail(cut=broken)
-        if stream.purpose.requests and stream.mark is None:
+        cannot_resume = bool(stream.purpose.requests) and stream.mark is None
+        if cannot_resume and broken is not None and self._second_run(stream).may_be:
+            return None
+        if self._has_left:
+            return Tail(cut=broken)
+        if cannot_resume:
             # A server that ends such a stream in good order has its reasons: the request was cancelled, mostly.
             return Tail() if broken is None else self._without_answers(broken)
         return None
@@ -164,19 +185,32 @@ class Carriage:
         self.is_reconnecting = False
         if self._way is not None:
             return await self._go_on_behind(self._way)
+        stream = self.stream
+        if stream is not None and stream.purpose.requests:
+            second = self._second_run(stream)
+            if second.is_awaited:
+                return await self._run_again(second, second.next(f"sent again: {broken}"))
         settled = self.settled(broken=broken)
         if settled is not None:
             return settled
+        if stream is not None and stream.purpose.requests and stream.mark is None:
+            return await self._answer_otherwise(broken or "")
         if not reached:
             return await self._connect(broken or "", reached=False)
         return await self._again(broken or "the server ended its stream", is_clean=broken is None)
 
     def heard(self, status: int, headers: HeaderLookup) -> Heard:
-        """Say what becomes of the answer to a reconnection."""
-        mapping, stream = self._course.mapping, self.stream
+        """Say what becomes of the answer to what goes on with the stream."""
+        mapping, stream, second = self._course.mapping, self.stream, self._second
         if mapping is None or stream is None or not _streams(status, headers):
-            return Gather(MAX_REFUSAL_BYTES)
-        stream.reconnect(mapping.epoch)
+            may_answer = second is not None and second.is_awaited and status == _OK
+            return Gather(MAX_EVENT_BYTES if may_answer else MAX_REFUSAL_BYTES)
+        if second is not None and second.is_awaited:
+            second.begun()
+        else:
+            stream.reconnect(mapping.epoch)
+            if second is not None and second.progress is not None:
+                second.progress.begin()
         self._world.listener_changed(stream.session_id)
         self._course.found()
         self.is_reconnecting = False
@@ -184,20 +218,22 @@ class Carriage:
         self._world.counts.streams_reconnected += 1
         return GoOn()
 
-    async def decide(self, status: int, *, is_lost: bool) -> Leg | Tail:
-        """The server does not go on with the stream: say what is done instead.
-
-        `is_lost` means that it does not know the session.
+    async def decide(self, status: int, headers: HeaderLookup, body: bytes) -> Leg | GoOn | Tail:
+        """The server does not go on with the stream by events: say what is done instead.
 
         Raises:
             StoreUnavailable: the session would have to move, and the store does not answer.
         """
         reason = f"the server answers with HTTP {status}"
+        stream, second = self.stream, self._second
+        if second is not None and second.is_awaited:
+            return await self._run_again(second, second.decide(status, headers, body))
+        is_lost = says_lost("POST", status, headers, body)  # it has such streams, or there would be none to go on with
         if status in _NO_STREAM and not is_lost:
-            return self._without_answers(reason)
+            return await self._answer_otherwise(reason)
         if is_lost:
-            if self.stream is not None and self.stream.purpose.requests:
-                return self._without_answers("its session was lost")
+            if stream is not None and stream.purpose.requests:
+                return await self._answer_otherwise("its session was lost")
             self._course.lost()
         return await self._again(reason)
 
@@ -234,7 +270,7 @@ class Carriage:
         self._barren += 1
         stream = self.stream
         if self._barren > _MAX_BARREN or stream is None:
-            return self._without_answers(reason)
+            return await self._answer_otherwise(reason)
         pause_ms = self._pause_ms(stream, is_clean=is_clean)
         if pause_ms:
             await self._world.sleep(pause_ms / 1000)
@@ -265,27 +301,41 @@ class Carriage:
         else:
             course.mapping = found
         if answers and found.epoch != stream.epoch:
-            return self._without_answers("its session was lost")
-        member = await course.go(anywhere=not answers)
+            return await self._answer_otherwise("its session was lost")
+        # What may run again elsewhere need not wait for the one server that could go on with it.
+        member = await course.go(anywhere=not answers, waits=not (answers and self._second_run(stream).may_be))
         if not isinstance(member, Member):
-            return self._without_answers(reason or "no server can be reached")
-        return self._leg(member, stream)
-
-    def _leg(self, member: Member, stream: ResumableStream) -> Leg:
-        mapping = self._course.mapping
-        if mapping is None:  # pragma: no cover -- only sessions have such streams
-            raise ValueError("a stream without a session is not gone on with")
+            return await self._answer_otherwise(reason or "no server can be reached")
+        mapping = course.mapping or found
         mark = stream.mark if mapping.epoch == stream.epoch else None
-        edits: list[HeaderEdit] = [
-            *member.config.headers.items(),
-            *request_edits(mapping),
-            ("Accept-Encoding", "identity"),
-            ("Accept", "text/event-stream"),
-            ("Last-Event-ID", None if mark is None else mark.event_id),
-        ]
         self.is_reconnecting = True
-        path = member.endpoint.target(self._course.pool.route.path, self._asked.path)
-        return Leg(member.endpoint, path, edits, resumes=True)
+        return resuming_leg(course.pool, self._asked, mapping, member, mark)
+
+    def _second_run(self, stream: ResumableStream) -> SecondRun:
+        if self._second is None:
+            self._second = SecondRun(self._world, self._course, self._asked, stream)
+        return self._second
+
+    async def _answer_otherwise(self, reason: str) -> Leg | Tail:
+        """Ask for the answers once more, where that may be; they do not come on this stream by themselves."""
+        stream = self.stream
+        if stream is None or not stream.purpose.requests or not self._second_run(stream).may_be:
+            return self._without_answers(reason)
+        if await self._world.keeper.is_taken(stream):
+            return Tail(cut="another proxy reads this stream")
+        self._barren = 0
+        second = self._second_run(stream)
+        return await self._run_again(second, second.begin(reason))
+
+    async def _run_again[Step: Leg | GoOn](
+        self, second: SecondRun, finding: Awaitable[Step | None]
+    ) -> Step | Tail:
+        """Take the next step of a second run; the client is told of its answers when there is none."""
+        step = None
+        with suppress(StoreUnavailable):
+            step = await finding
+        self.is_reconnecting = isinstance(step, Leg)
+        return self._without_answers(second.why) if step is None else step
 
     def _without_answers(self, reason: str) -> Tail:
         """Tell the client of each answer that will not come, and end its stream."""

@@ -50,8 +50,18 @@ class Course:
         """What happened in the whole proxy."""
         return self._world.counts
 
-    async def go(self, *, anywhere: bool = True) -> Member | Refusal | None:
-        """Find the upstream for the next attempt; None when nobody takes it, however long one waits.
+    @property
+    def upstream(self) -> str:
+        """The name of the upstream of the attempt that is on; empty before the first."""
+        return "" if self.member is None else self.member.name
+
+    @property
+    def spent(self) -> int:
+        """How many attempts reached a server and came to nothing."""
+        return self._spent
+
+    async def go(self, *, anywhere: bool = True, waits: bool = True) -> Member | Refusal | None:
+        """Find the upstream for the next attempt; None when nobody takes it, however long one waits, if one does.
 
         Not `anywhere` means that only the session's own upstream will do, in the same upstream session; without a
         session, the one that it was sent to.
@@ -62,7 +72,7 @@ class Course:
         while True:
             member = self._pick(anywhere)
             if member is None:
-                if not await self._wait():
+                if not waits or not await self._wait():
                     return None
                 continue
             self._begin(member)
@@ -103,13 +113,14 @@ class Course:
         """The session works where it is now: how often it was lost before counts no more."""
         self._moves = 0
 
-    def anew(self, mapping: SessionMapping, *, is_first: bool) -> None:
+    def anew(self, mapping: SessionMapping, *, is_first: bool, spent: int = 0) -> None:
         """Go another time, for a stream that goes on; `mapping` is where its session is by now.
 
-        Unless it is the first time since the stream worked, those that failed are not tried before others.
+        Unless it is the first time since the stream worked, those that failed are not tried before others. So many
+        attempts as are `spent` count as made.
         """
         self.mapping = mapping
-        self._attempts = self._spent = 0
+        self._attempts = self._spent = spent
         if is_first:
             self._refusing.clear()
             self._begin_round()

@@ -20,12 +20,14 @@ from shadowcat_core.relay import answers
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.carriage import Carriage
 from shadowcat_core.relay.course import Course
-from shadowcat_core.relay.said import LOST, answered_in, says_lost
-from shadowcat_core.relay.steps import Decided, Gather, Heard, Leg, Pass, Reply, Tail
+from shadowcat_core.relay.legs import request_leg
+from shadowcat_core.relay.repeats import may_repeat
+from shadowcat_core.relay.said import LOST, NOT_FOUND, UPSTREAM_FAILS, answered_in, says_lost
+from shadowcat_core.relay.steps import Decided, Gather, GoOn, Heard, Leg, Pass, Reply, Tail
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import WayBack, way_back
 from shadowcat_core.sessions import Handshake, SessionMapping, Upstream
-from shadowcat_core.sessions.lifecycle import HeaderEdit, Refusal, request_edits, response_edits
+from shadowcat_core.sessions.lifecycle import Refusal, response_edits
 from shadowcat_core.upstreams import (
     FailureKind,
     Failures,
@@ -35,13 +37,10 @@ from shadowcat_core.upstreams import (
     Retry,
     SendAgain,
     may_retry,
-    may_retry_all,
     unreachable,
 )
 
-_UPSTREAM_FAILS: Final = (502, 503, 504)
 _OK: Final = 200
-_NOT_FOUND: Final = 404
 
 
 class Passage:
@@ -68,8 +67,7 @@ class Passage:
     @property
     def upstream(self) -> str:
         """The name of the server that has it now; empty before."""
-        member = self._course.member
-        return "" if member is None else member.name
+        return self._course.upstream
 
     async def begin(self) -> Leg | Reply | WayBack:
         """Find out where the request goes, or that it goes nowhere, or that its client is led back into a stream."""
@@ -117,10 +115,10 @@ class Passage:
         asked, mapping = self.asked, self.mapping
         carriage = self.carriage
         if carriage is not None and carriage.is_reconnecting:
-            if status not in _UPSTREAM_FAILS:
+            if status not in UPSTREAM_FAILS:
                 self._course.succeeded()
             return carriage.heard(status, headers)
-        if status in _UPSTREAM_FAILS:
+        if status in UPSTREAM_FAILS:
             return Gather(MAX_REFUSAL_BYTES)
         self._course.succeeded()
         if mapping is None:
@@ -140,15 +138,15 @@ class Passage:
         carriage = self.carriage
         if carriage is not None and carriage.is_reconnecting:
             return await self._decide_about_reconnection(carriage, status, headers, body)
-        if status in _UPSTREAM_FAILS:
+        if status in UPSTREAM_FAILS:
             return await self._decide_about_failure(status, headers)
         if mapping is None:
             return await self._begin_session(status, headers, body)
         if asked.method == "DELETE":
-            its = _NOT_FOUND if self._says_lost(status, headers, body) else status
+            its = NOT_FOUND if self._says_lost(status, headers, body) else status
             return await self._decide_about_deletion(mapping, its, headers)
         # Who does not know what he has just begun has said no to what was asked; 404 is for sessions alone.
-        if self._says_lost(status, headers, body) and (status == _NOT_FOUND or not self._course.is_just_begun):
+        if self._says_lost(status, headers, body) and (status == NOT_FOUND or not self._course.is_just_begun):
             return await self._find_again(status, headers)
         return self._let_pass(status, headers)
 
@@ -201,7 +199,7 @@ class Passage:
             self._world.counts.sent_again += 1
         if self.asked.initialize is not None:
             self._count_session(found)
-        return self._leg(found)
+        return request_leg(self.pool, self.asked, self.mapping, found)
 
     def _store_away(self, why: Exception) -> Reply:
         return answers.store_away(self.asked, str(why), may_have_run=self._may_have_run)
@@ -225,17 +223,6 @@ class Passage:
         self._world.counts.refused += 1
         return answers.refused(self.asked, refusal)
 
-    def _leg(self, member: Member) -> Leg:
-        edits: list[HeaderEdit] = list(member.config.headers.items())
-        if self.mapping is not None:
-            # In a coded stream nobody finds an event, and an answer's reason cannot be read.
-            edits += [*request_edits(self.mapping), ("Accept-Encoding", "identity")]
-        elif self.asked.initialize is not None:
-            edits += [(SESSION_ID_HEADER, None), ("Accept-Encoding", "identity")]
-        elif self.asked.era is Era.MODERN:
-            edits.append((SESSION_ID_HEADER, None))  # there it has no meaning, and at a server of both eras another's
-        return Leg(member.endpoint, member.endpoint.target(self.pool.route.path, self.asked.path), edits)
-
     def _count_session(self, member: Member) -> None:
         """Count the session that begins where it is tried, so that a burst of new ones spreads."""
         if self._counted_at != member.name:
@@ -245,16 +232,7 @@ class Passage:
             self.pool.session_began(member.name)
 
     def _may_repeat(self, *, sent: bool) -> Retry:
-        self._world.catch_up()
-        return may_retry_all(
-            self.asked.messages,
-            sent=sent,
-            answered=False,
-            book=self._world.books[self.pool.route.name],
-            policy=self.pool.route.retry,
-            upstream=self.upstream,
-            http_method=self.asked.method,
-        )
+        return may_repeat(self._world, self._course, self.asked, sent=sent)
 
     def _give_up(self) -> Reply:
         if not self.asked.requests and self.asked.messages:
@@ -334,12 +312,12 @@ class Passage:
             is_over = await self._end(mapping, status)
         except StoreUnavailable as exc:
             return self._store_away(exc)
-        return Pass(self._let_pass(status, headers).edits, _OK if is_over and status == _NOT_FOUND else None)
+        return Pass(self._let_pass(status, headers).edits, _OK if is_over and status == NOT_FOUND else None)
 
     async def _end_unheard(self, mapping: SessionMapping) -> Reply:
         """End a session here, when its server cannot hear of it: that forgets it in time, if it has not yet."""
         try:
-            await self._end(mapping, _NOT_FOUND)
+            await self._end(mapping, NOT_FOUND)
         except StoreUnavailable as exc:
             return self._store_away(exc)
         return Reply(_OK)
@@ -380,13 +358,15 @@ class Passage:
 
     async def _decide_about_reconnection(
         self, carriage: Carriage, status: int, headers: HeaderLookup, body: bytes
-    ) -> Leg | Tail:
-        if status in _UPSTREAM_FAILS:
-            self._course.failed(FailureKind.STATUS, f"HTTP {status}", leaves=False)
-        is_lost = says_lost("POST", status, headers, body)  # it has such streams, or there would be none to go on with
-        return await self._followed(carriage, carriage.decide(status, is_lost=is_lost))
+    ) -> Leg | GoOn | Tail:
+        if status in UPSTREAM_FAILS:
+            self._course.failed(FailureKind.STATUS, f"HTTP {status}", leaves=carriage.is_running_again)
+        return await self._followed(carriage, carriage.decide(status, headers, body))
 
-    async def _followed(self, carriage: Carriage, finding: Awaitable[Leg | Tail]) -> Leg | Tail:
+    async def _followed[Step: Leg | GoOn | Tail](
+        self, carriage: Carriage, finding: Awaitable[Step]
+    ) -> Step | Tail:
+        step: Step | Tail
         try:
             step = await finding
         except StoreUnavailable as exc:

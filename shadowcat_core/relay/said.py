@@ -11,9 +11,11 @@ from shadowcat_core.mcp import HeaderLookup
 from shadowcat_core.messages import Message
 from shadowcat_core.sessions.lifecycle import Answer, answered_with
 
-LOST: Final = (400, 404)
+NOT_FOUND: Final = 404
+LOST: Final = (400, NOT_FOUND)
 """404 is what a server says of a session that it does not know; some say 400 (server-everything)."""
-_NOT_FOUND: Final = 404
+UPSTREAM_FAILS: Final = (502, 503, 504)
+"""It, or what stands behind it, does not work."""
 _OF_A_LOST_SESSION: Final = re.compile(
     r"\b(?:no|no valid|no such|missing|invalid|unknown|expired) (?:mcp[ -])?session\b"
     r"|\bsession(?:[ -]?id)?(?: header)?(?: \S+)? (?:(?:is|was|has|has been|does|could|cannot|can) )?(?:be )?"
@@ -41,7 +43,7 @@ def says_lost(
     To GET, 404 is also what servers say that have no streams of their own; those that mean the session name it. 400 is
     said of many things: it means the session in an error that says so, about none of the requests with the ids `asked`.
     """
-    if status == _NOT_FOUND:
+    if status == NOT_FOUND:
         return method != "GET" or b"session" in _decoded(headers, body).lower()
     return status in LOST and _speaks_of_lost_session(_decoded(headers, body), asked)
 

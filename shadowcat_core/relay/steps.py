@@ -2,23 +2,41 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from shadowcat_core.sessions.lifecycle import HeaderEdit
 from shadowcat_core.upstreams import Endpoint
 
 
+class Sends(Enum):
+    """What goes to a server, and what the client gets of the answer."""
+
+    REQUEST = auto()
+    """Its request, for the whole answer."""
+    REQUEST_AGAIN = auto()
+    """Its request, when the stream that it was answered with broke off: the body alone, behind what the client has."""
+    RESUMPTION = auto()
+    """A GET without a body in the place of its request, which goes on with such a stream: likewise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """Send the request to `endpoint`, with `path` (and its query) as its target and `edits` made to its headers.
-
-    `resumes` means that a stream is gone on with: it goes as a GET without a body, whatever the client's request was,
-    and of the answer the client gets the body alone.
-    """
+    """Send to `endpoint`, with `path` (and its query) as the target and `edits` made to the request's headers."""
 
     endpoint: Endpoint
     path: str
     edits: Sequence[HeaderEdit] = ()
-    resumes: bool = False
+    sends: Sends = Sends.REQUEST
+
+    @property
+    def resumes(self) -> bool:
+        """True when it goes as a GET without a body, whatever the client's request was."""
+        return self.sends is Sends.RESUMPTION
+
+    @property
+    def goes_on(self) -> bool:
+        """True when the client's response has begun, and goes on with the body of the answer."""
+        return self.sends is not Sends.REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +63,17 @@ class Gather:
     """
 
     max_bytes: int
-    is_enough: Callable[[bytes], bool] = lambda _body: False
+    is_enough: Callable[[bytes], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """The server goes on with the stream: its bytes follow those that the client has."""
+    """The server goes on with the stream: its bytes follow those that the client has.
+
+    When it was asked again and has not answered with events, `data` is its whole answer as one.
+    """
+
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ from shadowcat_core.sse import NO_DATA, FrameBatch, Record, SseParser, encode
 
 _BOM: Final = b"\xef\xbb\xbf"
 _ANSWERS: Final = (Kind.RESPONSE, Kind.ERROR)
+_PROGRESS: Final = "notifications/progress"
+_MAX_PROGRESS_BYTES: Final = 4096
+_TOO_LARGE: Final = b"?"
 _MAX_LABEL_BYTES: Final = 512
 
 
@@ -88,6 +91,8 @@ class ResumableStream:
         """Events that were not logged for want of room."""
         self.repeats = 0
         """Events that the server repeated after it was resumed, and that were not passed on."""
+        self._progress = b""
+        self._has_asked = False
         self.on_change = on_change
         self.epoch = epoch
         """That of the session, in which the server's ids mean something."""
@@ -138,6 +143,21 @@ class ResumableStream:
         """True when all answers are there: nobody waits for more, whatever the connection does."""
         return bool(self.purpose.requests) and not self._waiting
 
+    @property
+    def is_repeatable(self) -> bool:
+        """True when another answer to the same requests could follow: its client would see nothing twice.
+
+        Its client was asked nothing, has none of the answers, and what it heard of their progress is known.
+        """
+        if self._has_asked or self._progress == _TOO_LARGE or len(self._waiting) < len(self.purpose.requests):
+            return False
+        return not self._progress or len(self.purpose.requests) == 1
+
+    @property
+    def latest_progress(self) -> bytes:
+        """The latest notification of progress that came before an answer; empty when there was none."""
+        return self._progress
+
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the server's and give those to send on: whole frames, with our ids. May be empty.
 
@@ -181,6 +201,12 @@ class ResumableStream:
         if epoch != self.epoch:
             self.epoch = epoch
             self._set_mark("")
+
+    def begin_again(self, epoch: int) -> None:
+        """Take the next bytes from another answer to the same requests, whose ids have nothing to do with the first."""
+        self.reconnect(epoch)
+        self._set_mark("")
+        self._seen = DedupWindow()
 
     def prime(self) -> bytes:
         """Give an event without data, so that a client can come back before the first one.
@@ -231,7 +257,7 @@ class ResumableStream:
         self.forget_unlogged(self.position)
 
     def note_answers(self, data: bytes) -> None:
-        """Take note of the answers among the messages of an event."""
+        """Take note of the answers among the messages of an event, and of what matters if these should not come."""
         spans = [(0, len(data))]
         try:
             if data.lstrip()[:1] == b"[":
@@ -239,7 +265,11 @@ class ResumableStream:
             for start, end in spans:
                 # A hint will do: it is wrong only about messages that contradict themselves.
                 found = classify(data, start, end) or envelope(parse(data[start:end]))
-                if found.kind in _ANSWERS and found.id is not None:
+                if found.method == _PROGRESS:
+                    self._progress = data[start:end] if end - start <= _MAX_PROGRESS_BYTES else _TOO_LARGE
+                elif found.kind is Kind.REQUEST:
+                    self._has_asked = True
+                elif found.kind in _ANSWERS and found.id is not None:
                     self._waiting.discard(found.id)
         except InvalidMessage:
             return  # a priming event, or what no client takes for an answer either

@@ -241,7 +241,7 @@ class Exchange:
             if isinstance(data, str):
                 raise Broken(FailureKind.CLOSED, data, sent=True)
             body = b"".join([each for each in gathered if isinstance(each, bytes)])
-            if data is END or len(body) >= gather.max_bytes or gather.is_enough(body):
+            if data is END or len(body) >= gather.max_bytes or (gather.is_enough and gather.is_enough(body)):
                 return gathered
 
     async def _pass(self, head, passing: Pass, gathered) -> None:
@@ -303,7 +303,7 @@ class Exchange:
             except Broken as exc:
                 step = await passage.reconnection_failed(exc.kind, exc.reason)
         if isinstance(step, GoOn):
-            return self.connection
+            return Head(200, step.data).connection if step.data else self.connection
         assert isinstance(step, Tail), step
         if not self.is_read_on:
             self._send(step.data)

@@ -59,7 +59,7 @@ async def test_a_call_of_a_server_without_ids_is_lost_with_its_connection(world,
 
 
 async def test_a_call_whose_server_died_is_an_error_and_no_second_call(world):
-    its = world("a", "b", retry={"tools": ["write"]})
+    its = world("a", "b")
     client = await begun(its)
     exchange, stream = await called(client)
     stream.emit(note(1))

@@ -160,7 +160,7 @@ class AttemptingHttpStream(SeamedHttpStream):
     def end_stream(self, tail: Tail | None) -> layer.CommandGenerator[None]:
         """End the client's stream; None when nobody is left to send to."""
 
-    def _connect(self, passage: Passage, *, resumes: bool = False) -> layer.CommandGenerator[bool]:
+    def _connect(self, passage: Passage, *, goes_on: bool = False) -> layer.CommandGenerator[bool]:
         """Connect to the upstream that the request is made out for, or to the next that will do."""
         while True:
             connection, error = yield from self._get_connection(passage)
@@ -168,14 +168,14 @@ class AttemptingHttpStream(SeamedHttpStream):
                 self.context.server = self.flow.server_conn = connection
                 return True
             step: Leg | Tail | Reply | None
-            if resumes:
+            if goes_on:
                 step = yield from self._await(partial(passage.reconnection_failed, FailureKind.CONNECT, error))
             else:
                 step = yield from self._await(partial(passage.failed, FailureKind.CONNECT, error, sent=False))
             if isinstance(step, Leg):
                 self._request = self.relay.apply(self.flow, step)
                 continue
-            if resumes:
+            if goes_on:
                 yield from self.end_stream(step if isinstance(step, Tail) else None)
             else:
                 yield from self._reply_or_abandon(step, error)
@@ -241,7 +241,7 @@ class AttemptingHttpStream(SeamedHttpStream):
     def _send_again(self, passage: Passage, leg: Leg) -> layer.CommandGenerator[None]:
         """Send the request another time: where `leg` says, or where that leads."""
         self._request = self.relay.apply(self.flow, leg)
-        if not (yield from self._connect(passage, resumes=leg.resumes)):
+        if not (yield from self._connect(passage, goes_on=leg.goes_on)):
             return
         attempt = self._new_attempt()
         request = self._request

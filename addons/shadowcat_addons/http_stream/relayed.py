@@ -35,6 +35,7 @@ class RelayedHttpStream(AttemptingHttpStream):
 
     _gather: Gather | None = None
     _gathered: list[HttpEvent]
+    _gathered_bytes = 0
     _carriage: Carriage | None = None
 
     # --- The answer ---------------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ class RelayedHttpStream(AttemptingHttpStream):
                 self._end_patience()
                 yield from self._go_on()
             case Gather() as gather:
-                self._gather, self._gathered = gather, [event]
+                self._gather, self._gathered, self._gathered_bytes = gather, [event], 0
                 self.server_state = self.state_gather_answer
 
     def state_gather_answer(self, event: HttpEvent) -> layer.CommandGenerator[None]:
@@ -63,9 +64,14 @@ class RelayedHttpStream(AttemptingHttpStream):
         self._gathered.append(event)
         if passage is None or gather is None:  # pragma: no cover -- there is no way into this state without them
             return
-        body = b"".join([each.data for each in self._gathered if isinstance(each, ResponseData)])
         is_over = isinstance(event, ResponseEndOfMessage)
-        if is_over or len(body) >= gather.max_bytes or gather.is_enough(body):
+        if isinstance(event, ResponseData):
+            self._gathered_bytes += len(event.data)
+        is_full = is_over or self._gathered_bytes >= gather.max_bytes
+        if not is_full and gather.is_enough is None:
+            return
+        body = b"".join([each.data for each in self._gathered if isinstance(each, ResponseData)])
+        if is_full or (gather.is_enough is not None and gather.is_enough(body)):
             yield from self._decide(passage, body, is_over=is_over)
 
     def _decide(self, passage: Passage, body: bytes, *, is_over: bool) -> layer.CommandGenerator[None]:
@@ -82,8 +88,10 @@ class RelayedHttpStream(AttemptingHttpStream):
                 yield from self._let_pass(passage, cast(ResponseHeaders, head), step)
                 for event in rest:
                     yield from self.server_state(event)
-            case GoOn():  # pragma: no cover -- what goes on is told by its head alone
+            case GoOn():
                 yield from self._go_on()
+                for event in (ResponseData(self.stream_id, step.data), ResponseEndOfMessage(self.stream_id)):
+                    yield from self.server_state(event)
             case Leg():
                 yield from self._send_again(passage, step)
             case Tail():
