@@ -165,6 +165,10 @@ class ExchangeRegistry:
         """The running exchange of a flow; None when the flow is not one of ours."""
         return self._running.get(flow_id)
 
+    def taps(self) -> list[StreamTap]:
+        """The taps of the streams that run; what they have counted is not in `metrics` yet."""
+        return [exchange.tap for exchange in self._running.values() if exchange.tap is not None]
+
     def stream_of(self, exchange: Exchange) -> Exchange | None:
         """The running stream of HTTP+SSE (2024-11-05) on which an exchange's client looks for its answers."""
         asked = exchange.recognition

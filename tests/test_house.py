@@ -22,6 +22,7 @@ FLOORS = {
     "dedup": 1,
     "histogram": 1,
     "kept_body": 1,
+    "listen_address": 1,
     "documents": 2,
     "file_stamp": 2,
     "mcp": 2,
@@ -39,12 +40,12 @@ FLOORS = {
     "sessions": 5,
     "resumption": 6,
     "upstreams": 5,
-    "metrics": 7,
     "streaming": 8,
     "summary": 8,
     "relay": 8,
     "transcript": 4,
     "demo": 9,
+    "metrics": 9,
     "cli": 10,
 }
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}

@@ -75,6 +75,11 @@ class Hold:
         """Hold a message because somebody else says so, such as a rule that pauses it."""
         return self._held.hold(message, timeout_s, on_timeout)
 
+    @property
+    def count(self) -> int:
+        """How many messages are held."""
+        return len(self._held)
+
     def load(self, loader: Loader) -> None:
         loader.add_option(
             "shadowcat_hold",

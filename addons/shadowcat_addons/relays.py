@@ -7,6 +7,7 @@ The ways of flows are `ways`; what is behind them is imported when there is a fi
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -51,6 +52,7 @@ class Leading(Protocol):
     def is_routed(self, its_flow: http.HTTPFlow) -> bool: ...
     def endpoint(self, route: "RouteConfig") -> str: ...
     def over(self, its_flow: http.HTTPFlow) -> None: ...
+    def in_flight(self) -> Counter[str]: ...
     def disconnected(self, client: connection.Client) -> Awaitable[object] | None: ...
     def saw(self, exchange: Exchange, batch: MessageBatch, calls: list[Call]) -> None: ...
     def closed(self, exchange: Exchange) -> None: ...
@@ -99,6 +101,20 @@ class Relays:
         self._down: dict[str, str] = {}
         self._sessions: SessionsConfig | None = None
         registry.watchers.append(self)
+
+    @property
+    def relay(self) -> "Relay | None":
+        """What leads requests; None without a file."""
+        return self._relay
+
+    @property
+    def is_store_away(self) -> bool:
+        """True from when the store of sessions did not answer until it does again."""
+        return self._is_store_away
+
+    def in_flight(self) -> Counter[str]:
+        """Count the flows that are at each upstream now, by its name."""
+        return Counter() if self._ways is None else self._ways.in_flight()
 
     def load(self, loader: Loader) -> None:
         loader.add_option(

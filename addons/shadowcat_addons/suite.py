@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.optmanager import OptManager
+from mitmproxy.version import VERSION as MITMPROXY_VERSION
 
 from shadowcat_addons import http_stream
 from shadowcat_addons.addon_hooks import AddonHooks
@@ -21,6 +22,7 @@ from shadowcat_addons.hold import Hold
 from shadowcat_addons.interception import Interception
 from shadowcat_addons.live import Live
 from shadowcat_addons.mcp_defaults import McpDefaults
+from shadowcat_addons.metrics import Metrics
 from shadowcat_addons.own_requests import OwnRequests, is_own
 from shadowcat_addons.probes import Probes
 from shadowcat_addons.relays import Relays
@@ -28,12 +30,14 @@ from shadowcat_addons.rules import Rules
 from shadowcat_addons.tape import Tape
 from shadowcat_addons.upstream_errors import UpstreamErrors
 from shadowcat_addons.views import Views
+from shadowcat_core import __version__
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.interceptors import VerdictRecord
 from shadowcat_core.waiting import Waiting
 
 if TYPE_CHECKING:
     from shadowcat_addons.ways import Ways
+    from shadowcat_core.metrics import ProxyMetrics
     from shadowcat_core.relay import Relay
 
 logger = logging.getLogger(__name__)
@@ -72,12 +76,13 @@ class Shadowcat:
         self.own_requests.on_given_up = self.exchanges.error
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
         self.rules = Rules(pipeline, hold=self.hold.hold)
+        self.metrics = Metrics(self._collect)
         watchers += [self.hold, self.live, self.console, self.faults]
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.
         self._optional = (
             self.tape, self.live, self.console, self.interception, self.guards, self.rules, self.faults, self.hold,
-            self.relays, self.defaults,
+            self.relays, self.metrics, self.defaults,
         )  # fmt: skip
         self._is_running = False
         self._said: set[str] = set()
@@ -158,6 +163,22 @@ class Shadowcat:
         self._seam.lead(ways)
         return ways
 
+    def _collect(self) -> "ProxyMetrics":
+        from shadowcat_core.metrics import ProxyMetrics, RelayState  # here, as most proxies serve none
+
+        def relay() -> RelayState | None:
+            found = self.relays.relay
+            return None if found is None else RelayState(found, self.relays.in_flight(), self.relays.is_store_away)
+
+        return ProxyMetrics(
+            self.registry,
+            self.interception.pipeline,
+            versions={"version": __version__, "mitmproxy": MITMPROXY_VERSION},
+            held=lambda: self.hold.count,
+            recorder=lambda: self.tape.recorder,
+            relay=relay,
+        )
+
     def _find(self, flow_id: str) -> tuple[Exchange, http.HTTPFlow] | None:
         return self.exchanges.find(flow_id)
 
@@ -172,8 +193,8 @@ class Shadowcat:
     def done(self) -> None:
         # Who holds messages first, the tape after all that it might still be told of.
         rooms = (
-            self.hold, self.faults, self.rules, self.guards, self.addon_hooks, self.interception, self.relays,
-            self.own_requests,
+            self.metrics, self.hold, self.faults, self.rules, self.guards, self.addon_hooks, self.interception,
+            self.relays, self.own_requests,
             self.live, self.console, self.tape, self.defaults,
         )  # fmt: skip
         restore = [] if self._seam is None else [self._seam.restore]

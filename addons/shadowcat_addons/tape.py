@@ -54,6 +54,11 @@ class Tape:
         self._recorder: Recorder | None = None
         self._settings: tuple[str, ...] = ()
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """What writes the tape; None while nothing is recorded."""
+        return self._recorder
+
     def load(self, loader: Loader) -> None:
         loader.add_command("shadowcat.tape", self.tape)
         loader.add_option("shadowcat_tape", str, "", "Record MCP exchanges as tapes in this directory; empty: off.")

@@ -5,6 +5,7 @@ What a way consists of is said by `shadowcat_core.relay`; here it meets mitmprox
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from mitmproxy import connection, http
@@ -89,6 +90,10 @@ class Ways:
             self._ways.pop(its_flow.id, None)
             passage.close()
             self.read_enough(its_flow)
+
+    def in_flight(self) -> Counter[str]:
+        """Count the flows that are at each upstream now, by its name; those that wait for one are at none, empty."""
+        return Counter(passage.upstream for passage in self._passages.values())
 
     def disconnected(self, client: connection.Client) -> Awaitable[object] | None:
         """Keep what a client's connection carries for as long as streams are read on for it."""

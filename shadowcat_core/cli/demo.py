@@ -13,7 +13,8 @@ from typing import NoReturn
 import click
 
 from shadowcat_core.cli.group import MissingProgramError, complain
-from shadowcat_core.cli.mitmproxy_command import ListenAddress, Upstream, mitmproxy_command
+from shadowcat_core.cli.mitmproxy_command import Upstream, mitmproxy_command
+from shadowcat_core.listen_address import ListenAddress
 
 DEFAULT_TAPE_DIR = "tapes"
 ANY_PORT = ListenAddress("127.0.0.1", 0)

@@ -9,16 +9,17 @@ import click
 
 from shadowcat_core.cli.group import complain
 from shadowcat_core.cli.mitmproxy_command import (
-    ListenAddress,
     Program,
     Upstream,
     ca_certificate,
     mitmproxy_command,
     options_in,
 )
+from shadowcat_core.listen_address import ListenAddress
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 UPSTREAMS_OPTION = "shadowcat_upstreams"
+METRICS_OPTION = "shadowcat_metrics"
 PRINTING = {"shadowcat_print": "true", "flow_detail": "0"}  # a line for each message, none for the flow around it
 
 
@@ -64,6 +65,12 @@ def launch_command(function: Callable[..., None]) -> click.Command:
             help="Address that clients connect to.",
         ),
         click.option(
+            "--metrics",
+            callback=parsed(ListenAddress.parse),
+            metavar="[HOST:]PORT",
+            help="Serve metrics for Prometheus there.",
+        ),
+        click.option(
             "--upstreams",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE",
@@ -86,6 +93,7 @@ def web(
     upstreams: Path | None,
     listen: ListenAddress,
     tape: Path | None,
+    metrics: ListenAddress | None,
     mitmproxy_args: tuple[str, ...],
 ) -> None:
     """Watch MCP in the browser: mitmweb with the suite.
@@ -96,7 +104,7 @@ def web(
       shadowcat web --upstreams shadowcat.yaml
       shadowcat web --tape tapes -- --no-web-open-browser --web-port 9090
     """
-    launch("mitmweb", upstream, listen, tape, mitmproxy_args, led_by(upstreams))
+    launch("mitmweb", upstream, listen, tape, mitmproxy_args, options_of(upstreams, metrics))
 
 
 @launch_command
@@ -105,6 +113,7 @@ def dump(
     upstreams: Path | None,
     listen: ListenAddress,
     tape: Path | None,
+    metrics: ListenAddress | None,
     mitmproxy_args: tuple[str, ...],
 ) -> None:
     """Watch or record MCP in the terminal: mitmdump with the suite.
@@ -118,12 +127,13 @@ def dump(
     """
     wants_quiet = not {"-q", "--quiet"}.isdisjoint(mitmproxy_args)
     options = {} if wants_quiet or "shadowcat_print" in options_in(mitmproxy_args) else PRINTING
-    launch("mitmdump", upstream, listen, tape, mitmproxy_args, {**options, **led_by(upstreams)})
+    launch("mitmdump", upstream, listen, tape, mitmproxy_args, {**options, **options_of(upstreams, metrics)})
 
 
-def led_by(upstreams: Path | None) -> Mapping[str, str]:
-    """The options that let a file of upstreams lead requests; none without a file."""
-    return {} if upstreams is None else {UPSTREAMS_OPTION: str(upstreams.absolute())}
+def options_of(upstreams: Path | None, metrics: ListenAddress | None) -> Mapping[str, str]:
+    """The options that let a file of upstreams lead requests, and that serve metrics; each where it is wanted."""
+    options = {} if upstreams is None else {UPSTREAMS_OPTION: str(upstreams.absolute())}
+    return options if metrics is None else {**options, METRICS_OPTION: str(metrics)}
 
 
 def launch(

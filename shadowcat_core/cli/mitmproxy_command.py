@@ -12,33 +12,11 @@ from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from shadowcat_core.cli.group import MissingProgramError
+from shadowcat_core.listen_address import ListenAddress
 
 type Program = Literal["mitmweb", "mitmdump"]
 
 DEFAULT_CONFDIR = Path("~/.mitmproxy")
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # what a client dials to reach a wildcard
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """Where the proxy listens. Port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `HOST:PORT`, `[V6]:PORT` or `PORT`. Raises ValueError that says what is wrong."""
-        parts = urlsplit(f"//{text}" if not text.isdigit() else f"//127.0.0.1:{text}")
-        if parts.port is None or "@" in text or parts.path:
-            raise ValueError("an address is HOST:PORT, such as 127.0.0.1:8080")
-        return cls(parts.hostname or "", parts.port)
-
-    @property
-    def origin(self) -> str:
-        """The origin that a client on this machine uses."""
-        host = ANY_ADDRESS.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class StreamKeeper:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def unlogged_bytes(self) -> int:
+        """What events that wait for the log hold in memory."""
+        return self._room.used
+
     def open(self, session_id: str, *, epoch: int, requests: Iterable[JsonRpcId] = ()) -> ResumableStream:
         """Begin a stream: the answer to posted requests, or without any a server's own (GET)."""
         return self.keep(session_id, EventPlace(new_stream_id(), 0), epoch=epoch, purpose=StreamPurpose((*requests,)))

@@ -197,6 +197,11 @@ class StreamTap:
         return self._watching.is_within_frame() if judging is None else judging.is_within_frame
 
     @property
+    def behind_bytes(self) -> int:
+        """Memory of what has passed and the batch sinks have not seen."""
+        return self._watching.behind_bytes
+
+    @property
     def due_ns(self) -> int | None:
         """When `flush` is to be called for what is collected; None when nothing is."""
         return None if self._judging is None else self._judging.due_ns

@@ -42,7 +42,8 @@ class Watching:
         self._on_failure = on_failure
         self._chunks: list[tuple[int, bytes]] = []
         self._batches: list[MessageBatch] = []
-        self._bytes = 0
+        self.behind_bytes = 0
+        """How much waits, as it was told by its `size`."""
 
     def watch_soon(self, arrived_ns: int, chunk: bytes, size: int) -> int:
         """Read a chunk later. Gives how many bytes wait, as they were told by their `size`."""
@@ -50,14 +51,14 @@ class Watching:
             self._metrics.unwatched_bytes += len(chunk)
             return 0
         self._chunks.append((arrived_ns, chunk))
-        self._bytes += size
-        return self._bytes
+        self.behind_bytes += size
+        return self.behind_bytes
 
     def show_soon(self, batch: MessageBatch, size: int) -> int:
         """Show a batch later; likewise."""
         self._batches.append(batch)
-        self._bytes += size
-        return self._bytes
+        self.behind_bytes += size
+        return self.behind_bytes
 
     def hand_over(self) -> Framing | None:
         """Let somebody else read the stream from here; None while there is none to read.
@@ -85,7 +86,7 @@ class Watching:
         Chunks of one burst are read together, which costs half as much; their messages carry the time of the last.
         """
         chunks, batches = self._chunks, self._batches
-        self._chunks, self._batches, self._bytes = [], [], 0
+        self._chunks, self._batches, self.behind_bytes = [], [], 0
         if self._decoder is not None:
             chunks = self._decoded(chunks)
         start = 0

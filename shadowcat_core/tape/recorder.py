@@ -130,6 +130,11 @@ class Recorder:
         """Records that are not in the file yet."""
         return len(self._queue) + self._writer.pending_records
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What those in the queue hold in memory."""
+        return self._bytes_in - self._bytes_out
+
     def put(self, record: Record) -> None:
         """Take `record` for the tape. Never raises for a full queue or disk; after `close` it counts as dropped."""
         queue = self._queue

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from shadowcat_core.cli import main
 from shadowcat_core.cli import mitmproxy_command as under_test
-from shadowcat_core.cli.mitmproxy_command import ListenAddress, Upstream, addon_script, ca_certificate
+from shadowcat_core.cli.mitmproxy_command import Upstream, addon_script, ca_certificate
+from shadowcat_core.listen_address import ListenAddress
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +47,8 @@ def test_the_program_of_the_same_environment_starts_with_the_suite(
         (["--upstream", "http://127.0.0.1:3001/mcp"], ["--mode", "reverse:http://127.0.0.1:3001"]),
         (["--upstream", "https://mcp.example.com/v1?k=1"], ["--mode", "reverse:https://mcp.example.com"]),
         (["--tape", "my tapes"], ["--set", "shadowcat_tape=my tapes"]),
+        (["--metrics", "9464"], ["--set", "shadowcat_metrics=127.0.0.1:9464"]),
+        (["--metrics", "[::]:9464"], ["--set", "shadowcat_metrics=[::]:9464"]),
     ],
 )
 def test_options_become_mitmproxys_own(arguments: list[str], contains: list[str], started: list[list[str]]):
@@ -131,6 +134,13 @@ def test_a_file_of_upstreams_leads_requests(program: str, started: list[list[str
     assert f"clients use http://127.0.0.1:9000 and the paths of the routes in {tmp_path / 'sc.yaml'}\n" in result.stderr
 
 
+def test_an_address_of_metrics_that_is_none_is_said_before_anything_starts(started: list[list[str]]):
+    result = run("dump", "--metrics", "127.0.0.1")
+    assert result.exit_code == 2
+    assert "--metrics" in result.stderr
+    assert not started
+
+
 def test_a_file_of_upstreams_that_is_not_there_is_said_before_anything_starts(started: list[list[str]]):
     result = run("web", "--upstreams", "nowhere.yaml")
     assert result.exit_code == 2
@@ -160,10 +170,18 @@ def test_the_certificate_is_where_mitmproxy_keeps_it(extra: tuple[str, ...], fol
     assert ca_certificate(extra) == folder / "mitmproxy-ca-cert.pem"
 
 
-@pytest.mark.parametrize("text", ["", "here", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "u@h:1", "h:1/path", "-1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "here", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "u@h:1", "h:1/path", "h:1?x", "h:1#x", "-1"],
+)
 def test_what_is_no_address_is_refused(text: str):
     with pytest.raises(ValueError, match=r"\w"):
         ListenAddress.parse(text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8080", "[::1]:9464", ":80", "localhost:0"])
+def test_an_address_is_written_as_it_is_read(text: str):
+    assert str(ListenAddress.parse(text)) == text
 
 
 @pytest.mark.parametrize(
