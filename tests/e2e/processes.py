@@ -1,18 +1,21 @@
 """Child processes of the end-to-end tests: ready when they accept connections, log kept, ended by their own id."""
 
 import contextlib
+import fcntl
+import functools
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-READY_WITHIN_S = 40.0
-STOP_WITHIN_S = 5.0
+READY_WITHIN_S = 60.0
+STOP_WITHIN_S = 15.0
 LOG_TAIL_CHARS = 6_000
 
 # Below Linux's ephemeral range: a port found free here is not taken by somebody's outgoing connection a moment later.
@@ -24,15 +27,40 @@ class NotReadyError(Exception):
 
 
 def free_port() -> int:
-    """A loopback TCP port nobody listens on."""
+    """A loopback TCP port that nobody listens on, and that no other call gives while this process lives.
+
+    What it is for may listen much later, and other processes of the tests look for ports at the same time.
+    """
     while True:
         port = random.choice(PORTS)
+        if not _is_ours_alone(port):
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
+
+
+@functools.cache
+def _taken_ports() -> tuple[int, set[int]]:
+    """A file in which each process of the tests locks the bytes that stand for its ports, and those of this one."""
+    path = Path(tempfile.gettempdir()) / f"shadowcat-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), set()
+
+
+def _is_ours_alone(port: int) -> bool:
+    """Take a port for this process; False when it is taken. The system lets go of it when the process ends."""
+    file, ours = _taken_ports()
+    if port in ours:
+        return False
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    ours.add(port)
+    return True
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -79,20 +107,21 @@ class ChildProcess:
         """Everything the child has said so far."""
         return self.log_path.read_text(errors="replace")
 
-    def wait_listening(self, *further_ports: int, settle_s: float = 0.0) -> Self:
-        """Block until the child accepts connections on all its ports, and has not ended `settle_s` later."""
+    def wait_listening(self) -> Self:
+        """Block until the child accepts connections."""
+        return self.wait_until(lambda: self._accepts(self.port), f"does not listen on {self.port}")
+
+    def wait_until(self, is_ready: Callable[[], bool], why_not: str) -> Self:
+        """Block until the child is ready."""
         deadline = time.monotonic() + READY_WITHIN_S
-        for port in (self.port, *further_ports):
-            while not self._accepts(port):
-                if time.monotonic() > deadline or self._ended_within(0.02):
-                    raise self._not_ready(f"does not listen on {port}")
-        if self._ended_within(settle_s):
-            raise self._not_ready("ended")
+        while not is_ready():
+            if time.monotonic() > deadline or self._ended_within(0.02):
+                raise self._not_ready(why_not)
         return self
 
     def _accepts(self, port: int) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+            socket.create_connection(("127.0.0.1", port), timeout=READY_WITHIN_S).close()
         except OSError:
             return False
         return True

@@ -17,8 +17,8 @@ STREAM_ALL = SCRIPTS / "stream_all.py"
 IMPATIENT = SCRIPTS / "impatient.py"
 PROGRAMS = Path(sys.executable).parent
 
-# mitmproxy listens before it decides that a script's error at start-up ends it.
-SETTLE_S = 0.15
+STARTED = SCRIPTS / "started.py"
+"""The last script of every proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,12 @@ class Proxy:
     def tls_context(self) -> ssl.SSLContext:
         """A client's view of the world in which only this proxy's authority is trusted."""
         return ssl.create_default_context(cafile=self.ca_file)
+
+
+def wait_started(process: ChildProcess, confdir: Path) -> ChildProcess:
+    """Block until all addons of a mitmproxy run: it listens before, and only then decides whether an error ends it."""
+    mark = confdir / f"started-{process.pid}"
+    return process.wait_until(mark.exists, "has not started")
 
 
 class Proxies:
@@ -77,19 +83,18 @@ class Proxies:
         confdir.mkdir()
         settings = dict(options) | {"confdir": str(confdir)}
         argv: list[str | Path] = [PROGRAMS / program, "--listen-host", "127.0.0.1", "-p", str(port), "--mode", mode]
-        web_url, further_ports = None, list[int]()
+        web_url = None
         if program == "mitmweb":
             web_port, token = free_port(), "a-token-for-this-test"
             settings |= {"web_host": "127.0.0.1", "web_port": str(web_port), "web_password": token}
             settings |= {"web_open_browser": "false"}
             web_url = f"http://127.0.0.1:{web_port}/?token={token}"
-            further_ports.append(web_port)  # mitmweb opens its page after it has begun to proxy
-        for script in scripts:
+        for script in (*scripts, STARTED):
             argv += ["-s", script]
         for name, value in settings.items():
             argv += ["--set", f"{name}={value}"]
         process = ChildProcess(f"{program} {mode}", argv, port=port, log=confdir / "log.txt")
-        return Proxy(process.wait_listening(*further_ports, settle_s=SETTLE_S), confdir, web_url)
+        return Proxy(wait_started(process, confdir), confdir, web_url)
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ import httpx
 
 from tests.e2e.origin import WITHIN_S
 from tests.e2e.processes import ChildProcess, environment, free_port
-from tests.e2e.proxies import PROGRAMS, SETTLE_S, SHADOWCAT
+from tests.e2e.proxies import PROGRAMS, SHADOWCAT, STARTED, wait_started
 
 NUMBERED = Path(__file__).parent / "servers" / "numbered.py"
 
@@ -37,7 +37,6 @@ class Program:
     argv: Sequence[str | Path]
     port: int
     folder: Path
-    settle_s: float = 0.0
     lives: list[ChildProcess] = field(default_factory=list)
 
     @property
@@ -55,7 +54,7 @@ class Program:
         self.lives.append(ChildProcess(self.name, self.argv, port=self.port, log=log, env=environment()))
 
     def wait(self) -> None:
-        self.lives[-1].wait_listening(settle_s=self.settle_s)
+        self.lives[-1].wait_listening()
 
     def kill(self) -> None:
         """End it as a crash does (SIGKILL), and return when it is gone."""
@@ -68,6 +67,13 @@ class Program:
     def stop(self) -> None:
         for process in self.lives[-1:]:
             process.stop()
+
+
+class ProxyProgram(Program):
+    """A mitmdump with a `confdir` in its folder that has its name."""
+
+    def wait(self) -> None:
+        wait_started(self.lives[-1], self.folder / self.name)
 
 
 class NumberedProgram(Program):
@@ -128,6 +134,7 @@ class Rig:
                         for number, server in enumerate(servers, start=1)
                     ],
                     "health": {"backoff": {"base_s": 0.1, "max_s": 0.5}},
+                    "retry": {"patience_s": 60},
                 }
             ],
         }
@@ -135,12 +142,12 @@ class Rig:
         self._file.write_text(json.dumps(file))  # JSON is YAML
         self.one, self.two = self._proxy("proxy-1"), self._proxy("proxy-2")
 
-    def _proxy(self, name: str) -> Program:
+    def _proxy(self, name: str) -> ProxyProgram:
         port = free_port()
         argv: list[str | Path] = [PROGRAMS / "mitmdump", "--listen-host", "127.0.0.1", "-p", str(port)]
-        argv += ["-s", SHADOWCAT, "--set", f"shadowcat_upstreams={self._file}"]
+        argv += ["-s", SHADOWCAT, "-s", STARTED, "--set", f"shadowcat_upstreams={self._file}"]
         argv += ["--set", f"confdir={self._folder / name}", "--set", "flow_detail=0"]
-        return Program(name, argv, port, self._folder, settle_s=SETTLE_S)
+        return ProxyProgram(name, argv, port, self._folder)
 
     def __enter__(self) -> Self:
         programs = (*self.servers, self.one, self.two)
