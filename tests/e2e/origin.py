@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import h11
 
-WITHIN_S = 30.0
+from tests.e2e.loopback import WITHIN_S, until_read
+
 READ_BYTES = 65_536
 
 EVENT_STREAM: Mapping[str, str] = {"content-type": "text/event-stream", "cache-control": "no-cache"}
@@ -68,7 +69,7 @@ class Exchange(ABC):
 
     @abstractmethod
     async def reset(self) -> None:
-        """Break off: TCP reset, or RST_STREAM."""
+        """Break off behind what was sent: RST_STREAM, or a TCP reset, which waits as it overtakes what is not read."""
 
     async def wait_peer_gone(self) -> None:
         """Until whoever asked has left."""
@@ -123,7 +124,12 @@ class Http1Exchange(Exchange):
             self._writer.close()
         self.finished.set()
 
+    async def wait_read(self) -> None:
+        """Until the other side has read all that was sent."""
+        await until_read(self._writer)
+
     async def reset(self) -> None:
+        await self.wait_read()
         connection: socket.socket = self._writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import h11
 
-from tests.e2e.origin import READ_BYTES, WITHIN_S, text_headers
+from tests.e2e.loopback import WITHIN_S, until_closed
+from tests.e2e.origin import READ_BYTES, text_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,11 @@ class Connection:
     def leave(self) -> None:
         """Go away without a word, as a client does that was closed."""
         self._writer.transport.abort()
+
+    async def be_gone(self) -> None:
+        """Leave, and wait until the other side has noticed."""
+        self.leave()
+        await until_closed(self._writer)
 
 
 @contextlib.asynccontextmanager

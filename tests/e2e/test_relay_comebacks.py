@@ -10,8 +10,6 @@ from tests.e2e.proxies import Proxies
 from tests.e2e.relay_lanes import Lanes, calling
 from tests.e2e.relay_servers import CLOSED, SESSION, numbered, numbers
 
-QUICKLY_S = 5.0
-
 
 @pytest.fixture(scope="module")
 def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
@@ -40,13 +38,12 @@ async def test_a_client_that_lost_its_connection_comes_back_for_what_it_missed_a
         client, exchange, stream = await calling(lane)
         await exchange.send(event(1) + event(2))
         assert numbers(await stream.messages(2)) == [1, 2]
-        client.line.leave()
-        await asyncio.sleep(0.05)
+        await client.line.be_gone()
         await exchange.send(event(3) + event(4))
         if when == "when it is over":
             await exchange.send(answer(event_id="end" if ids else None))
             await exchange.end()
-            await asyncio.sleep(0.05)
+            await exchange.wait_read()
         back = await client.listen(stream.last_id)
         if when == "while it runs":
             assert numbers(await back.messages(2)) == [3, 4]
@@ -67,8 +64,7 @@ async def test_a_client_comes_back_before_the_first_event(lanes: Lanes):
     async with lanes.lane() as lane:
         client, exchange, stream = await calling(lane)
         await stream.next()
-        client.line.leave()
-        await asyncio.sleep(0.05)
+        await client.line.be_gone()
         back = await client.listen(stream.last_id)
         await exchange.send(numbered(1) + answer())
         await exchange.end()
@@ -82,8 +78,7 @@ async def test_a_client_that_comes_back_twice_at_once_is_told_twice(lanes: Lanes
         client, exchange, stream = await calling(lane)
         await exchange.send(numbered(1))
         await stream.messages(1)
-        client.line.leave()
-        await asyncio.sleep(0.05)
+        await client.line.be_gone()
         backs = [await client.listen(stream.last_id) for _ in range(2)]
         await exchange.send(numbered(2) + numbered(3))
         for back in backs:
@@ -100,9 +95,8 @@ async def test_a_client_leaves_and_comes_back_again_and_again(lanes: Lanes):
         for number in range(10):
             await exchange.send(numbered(number))
             assert numbers(await stream.messages(1)) == [number]
-            stream.response._connection.leave()
-            if number % 2:
-                await asyncio.sleep(0.02)
+            line = stream.response._connection
+            await line.be_gone() if number % 2 else line.leave()
             stream_before = stream
             stream = await client.listen(stream_before.last_id)
         await exchange.send(answer())
@@ -117,10 +111,8 @@ async def test_a_server_that_breaks_off_behind_a_client_that_left_is_resumed_whe
         client, exchange, stream = await calling(lane)
         await exchange.send(numbered(1, event_id="1"))
         assert numbers(await stream.messages(1)) == [1]
-        client.line.leave()
-        await asyncio.sleep(0.05)
+        await client.line.be_gone()
         await exchange.send(numbered(2, event_id="2"))
-        await asyncio.sleep(0.05)
         await exchange.reset()
         await asyncio.sleep(0.1)
         assert lane.a.asked("GET") == []
@@ -143,12 +135,9 @@ async def test_an_answer_without_ids_that_broke_off_behind_a_client_that_left_is
         client, exchange, stream = await calling(lane)
         await exchange.send(numbered(1))
         assert numbers(await stream.messages(1)) == [1]
-        client.line.leave()
-        await asyncio.sleep(0.05)
+        await client.line.be_gone()
         await exchange.send(numbered(2))
-        await asyncio.sleep(0.05)
         await exchange.reset()
-        await asyncio.sleep(0.05)
         back = await client.listen(stream.last_id)
         rest = await back.rest()
         assert numbers(rest) == [2]

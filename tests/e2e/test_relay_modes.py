@@ -22,7 +22,8 @@ RELAYED = SCRIPTS / "relayed.py"
 def tls_lanes(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Lanes]:
     folder = tmp_path_factory.mktemp("tls")
     brief = {"retry": {"patience_s": 0.5}}
-    kinds = {"plain": (brief, 8), "tls": (brief | {"scheme": "https"}, 8)}
+    tls = {"scheme": "https"}
+    kinds = {"plain": ({}, 8), "tls": (tls, 8), "plain-brief": (brief, 2), "tls-brief": (brief | tls, 2)}
     with Proxies(folder) as proxies:
         yield Lanes(folder, kinds).run(
             proxies, "regular", RELAYED, ssl_verify_upstream_trusted_ca=str(authority.ca_file)
@@ -72,7 +73,7 @@ async def test_many_streams_of_one_http2_connection_outlive_their_servers_each_b
     tls_lanes: Lanes, authority: Authority, scheme: str
 ):
     tls = authority.server_context("h2", "http/1.1") if scheme == "tls" else None
-    async with tls_lanes.lane(scheme, tls=tls, h2=serve_h2) as lane:
+    async with tls_lanes.lane(f"{scheme}-brief", tls=tls, h2=serve_h2) as lane:
         await lane.a.start()
         first = await (await lane.client()).begin()
         async with connect_h2(lane.proxy.port, lane.proxy.tls_context()) as client:
@@ -250,7 +251,6 @@ async def test_modern_calls_that_fail_get_an_error_with_an_errors_status(modern:
             if how == "a json body":
                 await exchange.head({"content-type": "application/json"}, framing=100)
                 await exchange.send(b"{")
-            await asyncio.sleep(0.05)
             await exchange.reset()
         response = await client.line.response()
         if how == "a stream":
