@@ -18,7 +18,7 @@ PING = dump({"jsonrpc": "2.0", "id": "own-1", "method": "ping"})
 PONG = dump({"jsonrpc": "2.0", "id": "own-1", "result": {}})
 POSTED = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
 LONG_S = 30.0
-SHORT_S = 0.2
+SHORT_S = 0.6
 SHOWN = pytest.mark.parametrize("is_shown", [True, False], ids=["shown", "hidden"])
 
 

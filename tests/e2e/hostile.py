@@ -20,7 +20,7 @@ type Part = Callable[[Http1Exchange], Awaitable[None]]
 type Headers = Mapping[str, str] | tuple[tuple[str, str], ...]
 
 # A client that cannot tell where a response ends waits this long for more of it.
-QUIET_S = 0.3
+QUIET_S = 1.0
 # Between two events of the stream beside.
 PAUSE_S = 0.01
 EVENT = wire.sse(wire.progress(1))

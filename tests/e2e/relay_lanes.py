@@ -21,6 +21,8 @@ from tests.e2e.relay_servers import SESSION, Server
 
 QUICK: Mapping[str, Any] = {"backoff": {"base_s": 0.05, "max_s": 0.1, "jitter": 0}}
 """Health that lets a test be over soon."""
+PATIENT: Mapping[str, Any] = {"patience_s": 60}
+"""No test waits so long: a server that comes is there in time, on a busy machine too."""
 CRASHES = ("has crashed", "Traceback", "never retrieved", "never awaited", "was destroyed", "shadowcat: KeyError")
 
 type Settings = Mapping[str, Any]
@@ -222,7 +224,13 @@ class Lanes:
         self.proxy: Proxy
 
     def save(self) -> None:
-        self.file.write_text(json.dumps(self.content))
+        self.write(json.dumps(self.content))
+
+    def write(self, text: str) -> None:
+        """Give the file another text, at once: nobody reads half of it."""
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(self.file)
 
     def run(self, proxies: Proxies, mode: str = "regular", *scripts: Path, **options: str) -> Self:
         """Start the proxy."""
@@ -255,7 +263,7 @@ def route(name: str, ports: Sequence[int], settings: Settings) -> dict[str, Any]
         for which, port in zip("ab", ports, strict=True)
     ]
     own = {key: value for key, value in settings.items() if key != "scheme"}
-    return {"name": name, "path": f"/{name}", "health": QUICK, "upstreams": servers} | own
+    return {"name": name, "path": f"/{name}", "health": QUICK, "retry": PATIENT, "upstreams": servers} | own
 
 
 async def put(proxy: Proxy, what: str, said: Any = None) -> tuple[int, Any]:

@@ -127,7 +127,7 @@ async def test_a_stream_with_a_length_may_grow(origin: Origin, proxy: Proxy):
 
 
 async def test_a_slow_tool_waits_and_another_does_not(origin: Origin, proxy: Proxy):
-    await put_in_force(proxy, "latency:ms=1500,target=slow")
+    await put_in_force(proxy, "latency:ms=3000,target=slow")
     async with connect(proxy.port) as slow, connect(proxy.port) as quick:
         await call(slow, "slow")
         await (await origin.exchange()).answer(EVENTS[4], EVENT_STREAM, cut=4096)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.origin import WITHIN_S
 from tests.e2e.processes import ChildProcess, environment, free_port
 from tests.e2e.proxies import Proxies, Proxy
 from tests.e2e.sdk import HERE, SDK2_PYTHON, output_of
@@ -42,7 +43,7 @@ async def ask(proxy: Proxy, mode: str, *steps: list[Any]) -> list[Any]:
 
 
 async def logged(proxy: Proxy, text: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while text not in proxy.process.log:  # noqa: ASYNC110 -- another process writes it
             await asyncio.sleep(0.02)
 

@@ -11,13 +11,16 @@ import h11
 import pytest
 
 from tests.e2e import wire
+from tests.e2e.origin import WITHIN_S
 from tests.e2e.proxies import SCRIPTS, Proxies, Proxy
 from tests.e2e.relay_lanes import Lanes, put
 from tests.e2e.relay_servers import CLOSED, UNREACHABLE, numbered, numbers, say
 
 BROKEN = (h11.RemoteProtocolError, ConnectionError, AssertionError)
 RELAYED, JUDGING = SCRIPTS / "relayed.py", SCRIPTS / "judging.py"
-QUICK_CONNECT = {"timeouts": {"connect_s": 0.3}, "retry": {"patience_s": 0}}
+QUICK_CONNECT = {"timeouts": {"connect_s": 1}, "retry": {"patience_s": 0}}
+ONE_TRY_S, TWO_TRIES_S = 4.5, 9.0
+"""Less than two servers would take that are given the time to connect that is not said."""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +66,11 @@ async def test_a_request_that_waits_for_a_server_and_is_killed_ends_soon(lanes: 
             await lane.a.die()
             await client.send("tools/list")
         await asyncio.sleep(0.3)
-        assert (await put(lane.proxy, "kill"))[1] >= 1
+        async with asyncio.timeout(WITHIN_S):
+            while not (await put(lane.proxy, "kill"))[1]:  # it has not got to the proxy yet
+                pass
         with pytest.raises(BROKEN):
-            await client.line.response(within_s=3)
+            await client.line.response()
 
 
 async def test_a_client_that_is_led_back_and_killed_is_cut_off(lanes: Lanes):
@@ -78,14 +83,13 @@ async def test_a_client_that_is_led_back_and_killed_is_cut_off(lanes: Lanes):
         stream = await client.stream()
         await exchange.send(numbered(1))
         await stream.messages(1)
-        client.line.leave()
-        await asyncio.sleep(0.05)
+        await client.line.be_gone()
         back = await client.listen(stream.last_id)
         await exchange.send(numbered(2))
         assert numbers(await back.messages(1)) == [2]
         assert (await put(lane.proxy, "kill"))[1] >= 1
         with pytest.raises(BROKEN):
-            await back.rest(within_s=3)
+            await back.rest()
 
 
 @pytest.mark.parametrize("what", ["request", "stream"])
@@ -100,8 +104,7 @@ async def test_a_client_that_leaves_while_its_request_waits_for_a_server_leaves_
         else:
             await client.line.send("GET", lane.path, client.headers())
         await asyncio.sleep(0.2)
-        client.line.leave()
-        await asyncio.sleep(0.2)
+        await client.line.be_gone()
         await lane.a.start()
         await other.send("tools/list")
         await say(await lane.a.exchange())
@@ -146,10 +149,10 @@ async def test_a_server_that_takes_no_connection_in_time_is_left_for_another(lan
         await lane.a.die()
         with full_backlog(lane.a.port):
             await client.call()
-            await say(await asyncio.wait_for(lane.b.exchange(), 5))
+            await say(await asyncio.wait_for(lane.b.exchange(), ONE_TRY_S))
             assert (await client.answer())["id"] == 1
             await client.call(message_id=2)
-            await say(await asyncio.wait_for(lane.b.exchange(), 5))
+            await say(await asyncio.wait_for(lane.b.exchange(), ONE_TRY_S))
             assert (await client.answer())["id"] == 2
 
 
@@ -158,7 +161,7 @@ async def test_that_no_server_takes_a_connection_is_said_in_time(lanes: Lanes):
         with full_backlog(lane.a.port), full_backlog(lane.b.port):
             client = await lane.client()
             for _ in range(2):
-                response = await asyncio.wait_for(client.initialize(), 5)
+                response = await asyncio.wait_for(client.initialize(), TWO_TRIES_S)
                 assert json.loads(await response.rest())["error"]["code"] == UNREACHABLE
 
 
@@ -166,7 +169,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_of_tls_is_left_i
     async with lanes.lane("hasty-tls") as lane:
         with taking_and_mute(lane.a.port), taking_and_mute(lane.b.port):
             client = await lane.client()
-            response = await asyncio.wait_for(client.initialize(), 5)
+            response = await asyncio.wait_for(client.initialize(), TWO_TRIES_S)
             assert json.loads(await response.rest())["error"]["code"] == UNREACHABLE
 
 
@@ -194,7 +197,6 @@ async def test_what_an_interceptor_drops_stays_away_and_what_it_holds_comes_in_o
         _, exchange, stream = await calling(lane)
         await exchange.send(judged(1, event_id="1") + judged(2, event_id="2", text="EVIL"))
         await exchange.send(judged(3, event_id="3", hold_s=0.3) + judged(4, event_id="4"))
-        await asyncio.sleep(0.05)
         await exchange.reset()
         again = await lane.a.exchange()
         assert again.request.header("last-event-id") == "4"
@@ -213,9 +215,8 @@ async def test_an_event_that_is_held_while_its_client_leaves_is_there_when_it_co
         await exchange.send(judged(1))
         assert numbers(await stream.messages(1)) == [1]
         await exchange.send(judged(2, hold_s=0.5) + judged(3))
-        await asyncio.sleep(0.1)
-        client.line.leave()
-        await asyncio.sleep(0.1)
+        await exchange.wait_read()
+        await client.line.be_gone()
         back = await client.listen(stream.last_id)
         assert numbers(await back.messages(2)) == [2, 3]
         await exchange.send(judged(4, hold_s=0.1) + wire.sse(wire.result(1)))
@@ -232,7 +233,7 @@ async def test_a_stream_that_a_fault_cuts_is_come_back_to(lanes: Lanes):
         try:
             await exchange.send(numbered(1, event_id="1") + numbered(2, event_id="2"))
             with pytest.raises(BROKEN):
-                await stream.messages(3, within_s=3)
+                await stream.messages(3)
         finally:
             await command(lane.proxy, "shadowcat.faults.remove", name)
         seen = numbers([event.message for event in stream.events if event.data])
@@ -253,7 +254,7 @@ async def test_a_stream_that_a_fault_cuts_is_come_back_to(lanes: Lanes):
 
 async def settled(proxy: Proxy, before: dict[str, int] | None = None) -> dict[str, int]:
     """What is kept, when it is as before; else what it is in the end."""
-    for _ in range(20):
+    for _ in range(20 if before is None else 200):
         _, now = await put(proxy, "count")
         if before is not None and all(now[name] <= before[name] + SLACK.get(name, 0) for name in now):
             break

@@ -13,7 +13,7 @@ from tests.e2e.proxies import Proxies
 from tests.e2e.relay_lanes import Lanes
 from tests.e2e.relay_servers import CLOSED, say
 
-HASTY = {"timeouts": {"first_byte_s": 0.3}}
+HASTY = {"timeouts": {"first_byte_s": 2}}
 EVENTS = {"Content-Type": "text/event-stream"}
 
 

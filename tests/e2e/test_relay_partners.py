@@ -9,17 +9,20 @@ import pytest
 
 from tests.e2e.processes import ChildProcess, environment, free_port
 from tests.e2e.proxies import Proxies, Proxy
+from tests.e2e.relay_lanes import PATIENT
 from tests.e2e.sdk import HERE, SDK2_PYTHON, SERVERS, Servers, output_of
 from tests.e2e.test_inspector import CALL_ADD, LIST, inspect
 
-CALLS = 400
+CALLS = 100
+"""So many are made at least; the client goes on while servers are killed."""
 
 
 def leading(proxies: Proxies, folder: Path, *ports: int) -> Proxy:
     """A proxy in front of the servers at these ports, which are asked in turn."""
     upstreams = [{"name": f"at-{port}", "url": f"http://127.0.0.1:{port}/mcp"} for port in ports]
     file = folder / "upstreams.json"
-    file.write_text(json.dumps({"routes": [{"upstreams": upstreams, "health": {"backoff": {"base_s": 0.1}}}]}))
+    route = {"upstreams": upstreams, "health": {"backoff": {"base_s": 0.1, "max_s": 0.5}}, "retry": PATIENT}
+    file.write_text(json.dumps({"routes": [route]}))
     return proxies.shadowcat("regular", shadowcat_upstreams=str(file), flow_detail="0")
 
 
@@ -58,24 +61,25 @@ async def test_the_modern_client_of_the_official_sdk_goes_on_while_its_servers_a
             server.wait_listening()
         proxy = leading(started, tmp_path, *ports)
         client = HERE / "clients" / "persistent.py"
-        mode = ("--mode", "2026-07-28", "--calls", str(CALLS))
+        over = tmp_path / "over"
+        mode = ("--mode", "2026-07-28", "--calls", str(CALLS), "--until", str(over))
         calling = asyncio.create_task(
             output_of(SDK2_PYTHON, client, f"{proxy.url}/mcp", *mode, env=environment(), succeeds=True)
         )
-        kills_seen = 0
+        kills = 0
         for life in (1, 2):
             for port in ports:
                 await asyncio.sleep(0.3)
                 await asyncio.to_thread(lives[port].stop)
                 lives[port] = serve(port, life)
                 await asyncio.to_thread(lives[port].wait_listening)
-                kills_seen += not calling.done()
+                kills += 1
+        over.touch()
         (outcomes,) = json.loads(await calling)
-        assert len(outcomes) == CALLS
+        assert len(outcomes) >= CALLS
         wrong = {said for number, said in enumerate(outcomes, start=1) if said != f"call {number}"}
         assert [said for said in wrong if "may have run" not in said] == []
-        assert len(wrong) <= kills_seen
-        assert kills_seen >= 2
+        assert len(wrong) <= kills
     finally:
         for server in lives.values():
             server.stop()

@@ -80,7 +80,7 @@ async def test_a_file_with_a_mistake_is_said_once_and_changes_nothing(lanes: Lan
         client = await (await lane.client()).begin()
         for content in ('{"routes": [{"balance": "x"}]}', "{", ""):
             before = lanes.proxy.process.log.count("The upstreams stay as they were.")
-            lanes.file.write_text(content)
+            lanes.write(content)
             await until(lanes, "The upstreams stay as they were.", times=before + 1)
             await client.call()
             await say(await lane.a.exchange())

@@ -17,7 +17,7 @@ IMPATIENT = {"retry": {"patience_s": 0}}
 @pytest.fixture(scope="module")
 def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     folder = tmp_path_factory.mktemp("relay")
-    kinds = {"plain": ({}, 90), "impatient": (IMPATIENT, 20), "hasty": ({"timeouts": {"first_byte_s": 0.2}}, 4)}
+    kinds = {"plain": ({}, 90), "impatient": (IMPATIENT, 20)}
     with Proxies(folder) as proxies:
         yield Lanes(folder, kinds).run(proxies)
 
