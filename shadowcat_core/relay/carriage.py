@@ -327,9 +327,7 @@ class Carriage:
         second = self._second_run(stream)
         return await self._run_again(second, second.begin(reason))
 
-    async def _run_again[Step: Leg | GoOn](
-        self, second: SecondRun, finding: Awaitable[Step | None]
-    ) -> Step | Tail:
+    async def _run_again[Step: Leg | GoOn](self, second: SecondRun, finding: Awaitable[Step | None]) -> Step | Tail:
         """Take the next step of a second run; the client is told of its answers when there is none."""
         step = None
         with suppress(StoreUnavailable):

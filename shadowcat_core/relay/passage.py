@@ -363,9 +363,7 @@ class Passage:
             self._course.failed(FailureKind.STATUS, f"HTTP {status}", leaves=carriage.is_running_again)
         return await self._followed(carriage, carriage.decide(status, headers, body))
 
-    async def _followed[Step: Leg | GoOn | Tail](
-        self, carriage: Carriage, finding: Awaitable[Step]
-    ) -> Step | Tail:
+    async def _followed[Step: Leg | GoOn | Tail](self, carriage: Carriage, finding: Awaitable[Step]) -> Step | Tail:
         step: Step | Tail
         try:
             step = await finding
