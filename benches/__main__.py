@@ -34,6 +34,7 @@ BENCHES = (
     "sessions",
     "resumption",
     "upstreams",
+    "metrics",
     "proxy",
     "relay",
 )

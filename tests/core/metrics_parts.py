@@ -117,3 +117,14 @@ def scrape(collector: Collector) -> Samples:
 def value(samples: Samples, name: str, **labels: str) -> float:
     """One sample's value."""
     return samples[f"shadowcat_{name}", frozenset(labels.items())]
+
+
+def described(collector: Collector) -> dict[str, tuple[str, str, str]]:
+    """Type, labels and meaning of every metric that is told now, by its name; as the manual's table has them."""
+    suffixes = {"counter": "_total", "info": "_info"}
+    found = {}
+    for family in collector.collect():
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        listed = ", ".join(f"`{label}`" for label in labels)
+        found[family.name + suffixes.get(family.type, "")] = (family.type, listed, family.documentation)
+    return found
