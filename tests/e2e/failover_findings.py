@@ -14,8 +14,8 @@ UNREACHABLE, CLOSED = -31001, -31002
 OUTCOMES = ("ok", "did not run", "may have run", "other error", "no answer", "lost with its session")
 EXAMPLES = 4
 UNSAFE, SAFE = "transfer", "look"
-BROKE_OFF = "broke off while it answered"
-"""So says the proxy when the answer had begun: no call is sent again then (docs/upstreams.md)."""
+GIVEN_UP = "nobody took it again"
+"""So says the proxy of a safe call that it sent again until its patience ended."""
 
 
 def outcome_of(call: Mapping[str, Any]) -> str:
@@ -92,16 +92,19 @@ class Findings:
             f"{call['id']}: {call['code']} {call['message']}"
             for outcome in ("did not run", "may have run")
             for call in self._with_outcome(outcome)
-            if call["tool"] == SAFE and not self._was_patient(call) and not self._had_begun(call)
+            if call["tool"] == SAFE and not self._was_patient(call)
         ]
 
     def _was_patient(self, call: Mapping[str, Any]) -> bool:
         """Whether no server came up for as long as the proxy waits for one."""
-        return outcome_of(call) == "did not run" and call["ms"] >= self.patience_s * 1000
+        had_begun = outcome_of(call) == "may have run" and GIVEN_UP in call["message"]
+        return (outcome_of(call) == "did not run" or had_begun) and call["ms"] >= self.patience_s * 1000
 
-    def _had_begun(self, call: Mapping[str, Any]) -> bool:
-        """Whether some of the answer was there. Where nothing comes before its end (JSON), that cannot be."""
-        return bool(self.progress) and outcome_of(call) == "may have run" and BROKE_OFF in call["message"]
+    @cached_property
+    def safe_answered(self) -> list[str]:
+        """The safe calls that were cut by a kill, and that their clients have the answers to all the same."""
+        again = set(self.run_again)
+        return [call["id"] for call in self.calls if call["outcome"] == "ok" and call["id"] in again]
 
     @cached_property
     def ok_but_not_run(self) -> list[str]:
@@ -217,6 +220,7 @@ class Findings:
                 "  cut by a kill": f"{cut}",
                 "  safe calls that failed": f"{len(self.safe_failed)}",
                 "  safe calls that ran again": f"{len(self.run_again)}",
+                "  safe calls answered in spite of a kill": f"{len(self.safe_answered)}",
                 "  unsafe calls that ran twice": f"{len(self.run_twice)}",
                 "  succeeded, and never ran": f"{len(self.ok_but_not_run)}",
                 "  said not to have run, and ran": f"{len(self.denied_but_run)}",

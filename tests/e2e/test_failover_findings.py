@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.failover_findings import BROKE_OFF, Findings, text_of
+from tests.e2e.failover_findings import GIVEN_UP, Findings, text_of
 
 type Run = dict[str, Any]
 
@@ -23,7 +23,7 @@ def entries(name: str, tool: str, *what: str) -> list[dict[str, Any]]:
 
 NOT_RUN = {"code": -31001, "message": "not reached", "may_have_run": False}
 PERHAPS_RUN = {"code": -31002, "message": "closed", "may_have_run": True}
-BEGUN = PERHAPS_RUN | {"message": f"MCP server A {BROKE_OFF}"}
+BEGUN = PERHAPS_RUN | {"message": f"MCP server A broke off; then {GIVEN_UP}: B"}
 
 WELL: Run = {
     "people": {
@@ -41,7 +41,7 @@ WELL: Run = {
                 call("p-4", "transfer", "error", **PERHAPS_RUN),
                 call("p-5", "look"),
                 call("p-6", "look", "error", **NOT_RUN, ms=30_000),
-                call("p-7", "look", "error", **BEGUN),
+                call("p-7", "look", "error", **BEGUN, ms=30_000),
             ],
         }
     },
@@ -84,13 +84,13 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
         lambda run: run["people"]["p"]["calls"][6].update(PERHAPS_RUN),
         "safe calls failed, and could have been sent again: p-6: -31002 closed",
     ),
-    "a safe call whose answer had begun, where none can": (
-        lambda run: (run.update(progress=[]), [call.update(progress=[]) for call in run["people"]["p"]["calls"]]),
-        f"safe calls failed, and could have been sent again: p-7: -31002 MCP server A {BROKE_OFF}",
+    "a safe call whose answer had begun, and that was not waited with": (
+        lambda run: run["people"]["p"]["calls"][7].update(ms=29_999),
+        f"safe calls failed, and could have been sent again: p-7: -31002 {BEGUN['message']}",
     ),
-    "a safe call that did not run, and whose answer had begun": (
-        lambda run: run["people"]["p"]["calls"][7].update(code=-31001, may_have_run=False),
-        f"safe calls failed, and could have been sent again: p-7: -31001 MCP server A {BROKE_OFF}",
+    "a safe call whose answer had begun, and that was not sent again": (
+        lambda run: run["people"]["p"]["calls"][7].update(message="MCP server A broke off"),
+        "safe calls failed, and could have been sent again: p-7: -31002 MCP server A broke off",
     ),
     "silence": (
         lambda run: run["people"]["p"]["calls"][4].update(outcome="silent"),
@@ -157,6 +157,13 @@ def test_a_call_that_ended_with_its_session_is_counted_and_the_session_is_the_pr
     findings = Findings(**run)
     assert findings.outcomes["lost with its session"] == 1
     assert findings.problems() == ["1 sessions were lost: p: gone"]
+
+
+def test_the_safe_calls_that_were_answered_in_spite_of_a_kill_are_counted():
+    run = deepcopy(WELL)
+    run["entries"].extend(entries("p-7", "look", "begin", "begin"))
+    findings = Findings(**run)
+    assert (findings.safe_answered, findings.run_again) == (["p-1"], ["p-1", "p-7"])
 
 
 def test_the_table_shows_runs_side_by_side_and_the_errors_below():

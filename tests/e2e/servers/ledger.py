@@ -66,8 +66,9 @@ class Events(EventStore):
 class Works:
     """The two tools."""
 
-    def __init__(self, ledger: Ledger):
+    def __init__(self, ledger: Ledger, step_s: float):
         self._ledger = ledger
+        self._step_s = step_s
         self._news: Counter[str] = Counter()
 
     async def transfer(self, call: str, ctx: Context) -> str:
@@ -82,7 +83,7 @@ class Works:
         session = ctx.request_context.request.headers["mcp-session-id"]
         self._ledger.write("begin", tool, call, session)
         for step in range(1, STEPS + 1):
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(self._step_s)
             await ctx.report_progress(step, STEPS, call)
         self._ledger.write("end", tool, call, session)
         await self._tell(session, ctx)
@@ -94,11 +95,11 @@ class Works:
         await ctx.session.send_log_message("info", {"session": session, "number": self._news[session]})
 
 
-def application(ledger: Ledger, *, json_response: bool, resumable: bool) -> Any:
+def application(ledger: Ledger, *, json_response: bool, resumable: bool, step_s: float) -> Any:
     """The ASGI application, with sessions."""
     streaming = {"json_response": json_response, "event_store": Events() if resumable else None}
     server = MCPServer("ledger", log_level="WARNING", **({"host": "127.0.0.1", **streaming} if LINE == 1 else {}))
-    works = Works(ledger)
+    works = Works(ledger, step_s)
     server.tool()(works.transfer)
     server.tool(annotations=ToolAnnotations.model_validate({"readOnlyHint": True}))(works.look)
     return server.streamable_http_app(**({} if LINE == 1 else streaming))
@@ -111,8 +112,10 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--json", action="store_true", help="answer with JSON: no progress, and nothing before the end")
     parser.add_argument("--resumable", action="store_true", help="give events ids, and repeat them when asked")
+    parser.add_argument("--step-s", type=float, default=STEP_S, help="how long each of a call's four steps takes")
     asked = parser.parse_args()
-    app = application(Ledger(asked.ledger, asked.name), json_response=asked.json, resumable=asked.resumable)
+    ledger = Ledger(asked.ledger, asked.name)
+    app = application(ledger, json_response=asked.json, resumable=asked.resumable, step_s=asked.step_s)
     uvicorn.run(app, host="127.0.0.1", port=asked.port, log_level="warning", timeout_graceful_shutdown=1)
 
 
