@@ -25,6 +25,8 @@ class KeptStream:
     is_read: bool = True
     left_at: int | None = None
     """Position at the latest remark that it is read without its client; None when its client is there."""
+    is_given_up: bool = False
+    """True when its client goes on in another stream."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def change(self) -> None:
@@ -37,8 +39,8 @@ class KeptStream:
 class StreamKeeper:
     """All streams of a proxy that clients can come back for. Belongs to one event loop.
 
-    `on_outage` hears of each failed write to the log, `on_taken` of a stream that another proxy took over or whose
-    session has ended: reading it on is of no use.
+    `on_outage` hears of each failed write to the log, `on_taken` of a stream that another proxy took over, whose client
+    goes on in another one, or whose session has ended: reading it on is of no use.
     """
 
     def __init__(
@@ -147,6 +149,20 @@ class StreamKeeper:
             stream.remark(READ_NO_MORE)  # else who comes back would wait for what this proxy still hears
         kept.change()
 
+    def give_up(self, stream: ResumableStream) -> None:
+        """The client goes on in another stream, from before what this one has: read and write it no more.
+
+        Its server gives its events to the other one, mostly without a word here. Who came back for this one and waited
+        in vain would miss them all.
+        """
+        kept = self._kept.pop((stream.session_id, stream.stream_id), None)
+        if kept is None:
+            return
+        _stop_logging(kept)
+        kept.is_given_up = True
+        kept.changed.set()
+        self._on_taken(stream)
+
     async def flush(self) -> None:
         """Wait until the log has all there is."""
         for kept in self._kept.values():
@@ -156,9 +172,7 @@ class StreamKeeper:
     async def aclose(self) -> None:
         """Write no more. Whoever wants the rest in the log waits for `flush` before, as long as seems good."""
         for kept in self._kept.values():
-            kept.writer.cancel()
-            kept.stream.stop_keeping()
-            kept.stream.on_change = lambda: None  # what still passes is nobody's to log
+            _stop_logging(kept)
         self._kept.clear()
 
     def _lose(self, stream: ResumableStream) -> None:
@@ -173,3 +187,9 @@ class StreamKeeper:
         if kept is not None and not kept.is_read:
             del self._kept[key]
             kept.changed.set()
+
+
+def _stop_logging(kept: KeptStream) -> None:
+    kept.writer.cancel()
+    kept.stream.stop_keeping()
+    kept.stream.on_change = lambda: None  # what still passes is nobody's to log

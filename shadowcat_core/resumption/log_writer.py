@@ -99,10 +99,12 @@ class LogWriter:
             return False
         if there is not None and there.position > stream.logged:
             return await self._find_own(batch, there.position)
-        # Events are left out, or the log has lost some: it cannot just go on.
-        told = next((each.event.upstream_id for each in reversed(batch) if each.event.upstream_id), "")
+        # Events are left out, or the log has lost some: it cannot just go on. It needs the server's latest id even if
+        # no event that is left has one, or who comes back would get all that the server has sent once more.
+        unlogged, last = list(stream.unlogged), stream.position
+        told = "" if stream.mark is None else str(stream.mark)
         info = StreamInfo(stream.stream_id, str(stream.purpose), last, upstream_event_id=told)
-        if not await self._log.restore_stream(stream.session_id, info, batch):
+        if not await self._log.restore_stream(stream.session_id, info, unlogged):
             return False
         stream.forget_unlogged(last)
         return True

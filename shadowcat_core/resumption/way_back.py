@@ -17,7 +17,7 @@ from shadowcat_core.limits import FOLLOW_POLL_MS, FOLLOW_SILENCE_MS
 from shadowcat_core.resumption.event_ids import EventPlace, UpstreamMark
 from shadowcat_core.resumption.frames import cut_at_id
 from shadowcat_core.resumption.keeper import KeptStream, StreamKeeper
-from shadowcat_core.resumption.remarks import READ_NO_MORE, REMARKS, STILL_READ, TAKEN_OVER
+from shadowcat_core.resumption.remarks import CAME_BACK, READ_NO_MORE, REMARKS, STILL_READ, TAKEN_OVER
 from shadowcat_core.resumption.stream import ResumableStream, StreamPurpose
 from shadowcat_core.sessions import Event, LoggedEvent, StreamInfo, event_id, new_stream_id
 from shadowcat_core.sse import SseParser
@@ -30,7 +30,7 @@ class GoOn(Enum):
     """How a stream goes on behind the events that there are."""
 
     NOT = auto()
-    """It is complete: the response can end."""
+    """It is complete, or the client has come back for it once more since: the response can end."""
     AT_SERVER = auto()
     """Its server is to be asked for what comes behind `stream.mark`, by `Last-Event-ID`."""
     ANEW = auto()
@@ -61,6 +61,7 @@ class WayBack:
         self._info: StreamInfo | None = None  # as the log last had it
         self._is_checked = place.position == 0 or place.mark is None
         self._is_read_elsewhere = False
+        self._is_announced = False
         self._silent_polls = 0
 
     @property
@@ -89,7 +90,7 @@ class WayBack:
             except StoreUnavailable:
                 if not self._can_resume(self._mark):
                     raise
-                await self._begin_anew(GoOn.AT_SERVER)
+                self._begin_anew(GoOn.AT_SERVER)
                 return
             frames = b"".join([self._pass(each) for each in events])
             if frames:
@@ -107,7 +108,8 @@ class WayBack:
         self._silent_polls = 0
         data = logged.event.data
         if data in REMARKS:
-            self._is_read_elsewhere = data == STILL_READ
+            if data != CAME_BACK:
+                self._is_read_elsewhere = data == STILL_READ
             self._silent_polls = _MAX_SILENT_POLLS if data == READ_NO_MORE else 0
             return b""
         if logged.event.upstream_id:
@@ -132,14 +134,14 @@ class WayBack:
             lost = max(0, lost - 1)
             self._is_checked = True
             if self._contradicts(found):
-                await self._begin_anew(GoOn.AT_SERVER)
+                await self._close_and_begin_anew(GoOn.AT_SERVER)
                 return []
         events: Sequence[LoggedEvent] = [each for each in found if each.position > self._position]
         if not events and here is not None and here is self._here() and here.stream.logged == logged:
             # Nothing was written since, so what is neither in the log nor in memory is nowhere.
             lost, events = _gap_before_memory(here.stream, self._position)
         if lost and self._can_resume(self._mark):
-            await self._begin_anew(GoOn.AT_SERVER)
+            await self._close_and_begin_anew(GoOn.AT_SERVER)
             return []
         self.lost += lost
         self._position += 0 if events else lost
@@ -158,15 +160,27 @@ class WayBack:
             if here.stream.unlogged_after(self._position) != []:
                 return  # it was begun or written while the log was asked
             if here.is_read:
-                self._keeper.come_back(here.stream)
-                await here.changed.wait()
+                await self._follow(here)
             else:
                 self._take_up(here)
             return
-        if self._info is None:
-            await self._begin_anew(GoOn.AT_SERVER if self._can_resume(self._mark) else GoOn.ANEW)
+        if self._info is None or (self._info.closed and not _is_for_answers(self._info)):
+            # A server's own stream is never complete: it was closed since a client had gone on in another one.
+            self._begin_anew(GoOn.AT_SERVER if self._can_resume(self._mark) else GoOn.ANEW)
         else:
             await self._decide_by_log(self._info)
+
+    async def _follow(self, here: KeptStream) -> None:
+        """Wait for more from a stream that is read here."""
+        self._keeper.come_back(here.stream)
+        if not self._is_announced:
+            # Its server may have handed it to another proxy without a word; the log would know.
+            self._is_announced = True
+            here.stream.remark(CAME_BACK)
+            return
+        await here.changed.wait()
+        if here.is_given_up:
+            self.go_on = GoOn.NOT
 
     async def _decide_by_log(self, info: StreamInfo) -> None:
         mark = UpstreamMark.read(info.upstream_event_id)
@@ -176,15 +190,15 @@ class WayBack:
         elif self._is_read_elsewhere and self._silent_polls < _MAX_SILENT_POLLS:
             await self._wait()
         elif is_behind and self._can_resume(self._mark):
-            await self._begin_anew(GoOn.AT_SERVER)
+            await self._close_and_begin_anew(GoOn.AT_SERVER)
         elif not is_behind and self._can_resume(mark):
             await self._take_over(info, mark, GoOn.AT_SERVER)
         elif not _is_for_answers(info):
-            await (self._begin_anew(GoOn.ANEW) if is_behind else self._take_over(info, None, GoOn.ANEW))
+            await (self._close_and_begin_anew(GoOn.ANEW) if is_behind else self._take_over(info, None, GoOn.ANEW))
         elif mark is None and not info.closed and self._silent_polls < _MAX_SILENT_POLLS:
             await self._wait()  # whoever reads it may not have noticed that the client left
         else:
-            await (self._begin_anew(GoOn.LOST) if is_behind else self._take_over(info, None, GoOn.LOST))
+            await (self._close_and_begin_anew(GoOn.LOST) if is_behind else self._take_over(info, None, GoOn.LOST))
 
     async def _wait(self) -> None:
         self._silent_polls += 1
@@ -242,18 +256,30 @@ class WayBack:
             events += [each.event for each in missed.events]
             position = missed.events[-1].position
 
-    async def _begin_anew(self, go_on: GoOn) -> None:
-        """Lead the client on in a new stream, from what it has: the log of the old one is of no use to it."""
+    async def _close_and_begin_anew(self, go_on: GoOn) -> None:
+        """Lead the client on in a new stream: the log of the old one is of no use to it, which whoever writes it hears.
+
+        What is read here is given up without that: its log may be good for a client that comes back for it once more.
+        """
         info = self._info
-        if info is not None and not info.closed:
-            with suppress(StoreUnavailable):  # then its writer goes on, and no client asks for it
+        if self._here() is None and info is not None and not info.closed:
+            with suppress(StoreUnavailable):  # then its writer goes on, and who comes back for it is led here again
                 await self._keeper.log.close_stream(self._session_id, info.stream_id)
+        self._begin_anew(go_on)
+
+    def _begin_anew(self, go_on: GoOn) -> None:
+        """Lead the client on in a new stream, from what it has."""
+        info, here = self._info, self._here()
+        purpose = StreamPurpose() if info is None else StreamPurpose.read(info.label)
+        if here is not None:
+            purpose = here.stream.purpose
+            self._keeper.give_up(here.stream)
         mark = self._mark if go_on is GoOn.AT_SERVER else None
         stream = self._keeper.keep(
             self._session_id,
             EventPlace(new_stream_id(), 0, mark),
             epoch=self._epoch,
-            purpose=StreamPurpose() if info is None else StreamPurpose.read(info.label),
+            purpose=purpose,
             seen=[] if mark is None else [mark],
         )
         stream.reconnect(self._epoch)

@@ -129,6 +129,7 @@ class Line:
         self.waiting = bytearray()
         self.is_open = True
         self.reading = None
+        self.way = None
         self.task = None
 
     def send(self, frames):
@@ -172,7 +173,14 @@ class World:
         self.outcomes = []
 
     def keeper(self):
-        return StreamKeeper(self.log, sleep=at_once)
+        return StreamKeeper(self.log, sleep=at_once, on_taken=self._taken)
+
+    def _taken(self, stream):
+        """Whoever reads it is to hang up on the server."""
+        for reading in (each for readings in self.readings for each in readings if each.stream is stream):
+            reading.is_open = False
+            if self.server.connection is reading:
+                self.server.connection = None
 
     def is_reading(self, proxy):
         return [each for each in self.readings[proxy] if each.is_open]
@@ -191,7 +199,7 @@ class World:
         await settle()
 
     async def _lead_back(self, proxy, line):
-        way = way_back(self.keepers[proxy], SESSION, self.client.last_event_id, epoch=self.epoch)
+        way = line.way = way_back(self.keepers[proxy], SESSION, self.client.last_event_id, epoch=self.epoch)
         try:
             async for frames in way.frames():
                 if line.is_open:
@@ -228,6 +236,8 @@ class World:
                 keeper.leave(line.reading.stream)
             elif line.reading.is_open:
                 self.hang_up(line.reading, keeper)
+        elif noticed and line.way is not None:
+            line.way.leave()
         await settle()
 
     def hang_up(self, reading, keeper):

@@ -111,6 +111,15 @@ async def test_a_log_that_lost_the_stream_gets_back_what_is_in_memory(bed):
     assert (info.position, info.label, info.upstream_event_id) == (2, "get", "1:u")
 
 
+async def test_a_log_that_lost_the_stream_hears_the_servers_latest_id_where_no_event_is_left_to_write(bed):
+    stream, _ = await bed.open(bed.one, b"id: u\ndata: a\n\n")
+    del bed.store._sessions[SESSION].streams[stream.stream_id]
+    bed.one.leave(stream)
+    await bed.one.flush()
+    info = await bed.info(stream)
+    assert (info.position, info.upstream_event_id) == (2, "1:u")
+
+
 @pytest.mark.parametrize("is_opened", [False, True])
 async def test_a_stream_of_a_session_that_has_ended_is_given_up(bed, is_opened):
     if is_opened:
@@ -214,6 +223,29 @@ async def test_without_ids_of_the_server_what_is_lost_is_counted_and_the_rest_co
     stream.feed(b"data: 10\n\n")
     assert payloads(await waiting) == [b"10"]
     await bed.one.aclose()
+
+
+@pytest.mark.parametrize("requests", [(), (7,)])
+async def test_what_is_read_here_is_given_up_when_its_client_is_led_on_without_log_and_memory(bed, requests):
+    """Its server gives everything to the newer connection: who waited for the older one would wait for ever."""
+    stream, sent = await bed.open(bed.one, b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n", requests=requests)
+    early = bed.way(bed.one, sent[1])
+    waiting = asyncio.create_task(walk(early))
+    await settle()
+    bed.log.is_away = True
+    way = bed.way(bed.one, sent[0])
+    assert await walk(way) == []
+    assert (way.go_on, way.stream.mark, way.stream.unanswered) == (GoOn.AT_SERVER, UpstreamMark(1, "1"), {*requests})
+    assert (bed.taken, len(bed.one)) == ([stream], 1)
+    assert (await waiting, early.go_on) == ([], GoOn.NOT)
+    stream.feed(b"id: 3\ndata: late\n\n")
+    bed.one.give_up(stream)  # said twice
+    bed.log.is_away = False
+    await bed.one.flush()
+    again = bed.way(bed.one, sent[0])
+    assert await walk(again) == [b"b"]
+    assert (again.go_on, again.stream.mark) == (GoOn.AT_SERVER, UpstreamMark(1, "2"))
+    assert bed.taken == [stream]
 
 
 async def test_a_stream_released_a_moment_ago_is_taken_up_from_memory(bed):

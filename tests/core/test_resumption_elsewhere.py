@@ -6,7 +6,7 @@ import pytest
 
 from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.resumption import EventPlace, GoOn, StreamKeeper, UpstreamMark, way_back
-from shadowcat_core.resumption.remarks import STILL_READ, TAKEN_OVER
+from shadowcat_core.resumption.remarks import CAME_BACK, STILL_READ, TAKEN_OVER
 from shadowcat_core.sessions import Event, event_id
 from shadowcat_core.sessions.contract import SetClock, Settings
 from tests.core.resumption_bed import ANSWER, running_bed, walk
@@ -177,6 +177,54 @@ async def test_of_two_proxies_that_take_a_stream_over_one_gets_it(bed):
     way = bed.way(bed.two, sent[0])
     assert await walk(way) == [b"b", b"c"]
     assert (way.go_on, way.stream.mark) == (GoOn.AT_SERVER, UpstreamMark(1, "3"))
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_client_that_comes_back_to_a_proxy_whose_stream_was_taken_in_silence_does_not_wait_there(bed, is_away):
+    stream, sent = await bed.open(bed.one, b"id: 1\ndata: a\n\n", requests=[7])
+    assert await walk(bed.way(bed.two, sent[0])) == []
+    bed.log.is_away = is_away
+    way = bed.way(bed.one, sent[0])
+    waiting = asyncio.create_task(walk(way))
+    await settle()
+    assert (bed.taken, waiting.done()) == (([], False) if is_away else ([stream], True))
+    bed.log.is_away = False
+    assert await waiting == []
+    assert (way.go_on, way.stream.mark, bed.taken) == (GoOn.AT_SERVER, UpstreamMark(1, "1"), [stream])
+
+
+async def test_a_client_that_is_back_where_its_stream_is_read_is_no_reason_to_take_it_over(bed):
+    stream, sent = await bed.open(bed.one, b"data: a\n\n", requests=[7])
+    bed.one.leave(stream)
+    back = asyncio.create_task(walk(bed.way(bed.one, sent[0])))
+    await settle()
+    assert (await bed.logged(stream))[-1] == CAME_BACK
+    elsewhere = bed.way(bed.two, sent[0])
+
+    async def sleep(_seconds):
+        stream.feed(ANSWER)
+        bed.one.release(stream)
+        await settle()
+
+    bed.two.sleep = sleep
+    assert await walk(elsewhere) == await back == payloads(ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("frames", "go_on", "mark"),
+    [
+        (b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n", GoOn.AT_SERVER, UpstreamMark(1, "2")),
+        (b"data: a\n\ndata: b\n\n", GoOn.ANEW, None),
+    ],
+)
+async def test_a_servers_own_stream_goes_on_though_it_was_closed_for_another_one(bed, frames, go_on, mark):
+    stream, sent = await bed.open(bed.one, frames)
+    await bed.one.aclose()
+    await bed.store.close_stream(SESSION, stream.stream_id)
+    way = bed.way(bed.two, sent[0])
+    assert await walk(way) == [b"b"]
+    assert (way.go_on, way.stream.mark) == (go_on, mark)
+    assert way.stream.stream_id != stream.stream_id
 
 
 async def test_where_two_proxies_wrote_at_once_the_client_goes_on_from_its_own_event(bed):

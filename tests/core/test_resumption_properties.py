@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -132,10 +133,16 @@ class Machine(RuleBasedStateMachine):
         assert received == self.world.server.sent[: len(received)]
 
 
+NEXT_TO_NOTHING = Retention(max_events=3, max_bytes=2_000, max_age_ms=150_000, max_streams=2)
+
+
+def machine_with(retention):
+    return type("OneMachine", (Machine,), {"retention": retention})
+
+
 def check(retention, examples):
-    machine = type("OneMachine", (Machine,), {"retention": retention})
     run_state_machine_as_test(
-        machine,
+        machine_with(retention),
         settings=settings(
             max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
@@ -147,4 +154,69 @@ def test_no_event_is_lost_and_none_comes_twice_whatever_breaks():
 
 
 def test_neither_when_the_log_keeps_next_to_nothing():
-    check(Retention(max_events=3, max_bytes=2_000, max_age_ms=150_000, max_streams=2), 150)
+    check(NEXT_TO_NOTHING, 150)
+
+
+# --- What came to light once ---------------------------------------------------------------------------------------
+
+BEGIN = ("connect_first", {"proxy": 0, "primes": True, "line_end": b"\n"})
+READ = ("client_reads", {"size": None})
+
+
+def come(proxy, *, noticed):
+    return "client_comes", {"proxy": proxy, "noticed": noticed}
+
+
+def emit(count, *, logged):
+    return "emit", {"count": count, "logged": logged}
+
+
+def lose_log(*, takes_the_step=False):
+    return "log_goes_or_comes", {"is_away": True, "takes_the_step": takes_the_step}
+
+
+def tell(*steps, retention=None):
+    """Take these steps; in the end the client has to have everything."""
+    machine = machine_with(retention)()
+    try:
+        for step, fields in steps:
+            getattr(machine, step)(**fields)
+            machine.nothing_is_lost_or_doubled_so_far()
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+@pytest.mark.parametrize("takes_the_step", [True, False])
+def test_nothing_is_lost_where_proxies_wait_for_a_server_that_has_handed_their_stream_on(takes_the_step, noticed):
+    tell(
+        BEGIN,
+        ("server_drops", {"reconnect": False}),
+        come(1, noticed=False),
+        come(0, noticed=False),
+        lose_log(takes_the_step=takes_the_step),
+        come(0, noticed=noticed),
+        emit(1, logged=False),
+    )
+
+
+def test_nothing_comes_twice_where_a_log_that_lost_the_stream_gets_none_of_its_events_back():
+    tell(
+        BEGIN,
+        emit(3, logged=True),
+        come(1, noticed=True),
+        come(0, noticed=True),
+        ("beat", {}),
+        READ,
+        retention=NEXT_TO_NOTHING,
+    )
+    tell(
+        BEGIN,
+        lose_log(takes_the_step=True),
+        emit(2, logged=True),
+        come(1, noticed=True),
+        READ,
+        come(0, noticed=False),
+        come(0, noticed=True),
+        retention=NEXT_TO_NOTHING,
+    )
