@@ -44,8 +44,8 @@ COUNTS: Final = 10_000
 INTERVAL_S: Final = 15
 """How often Prometheus asks by habit."""
 EVENT: Final = (
-    b'event: message\ndata: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1,'
-    b'"total":100,"message":"' + b"x" * 130 + b'"}}\n\n'
+    b'event: message\ndata: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,'
+    b'"progress":1,"total":100,"message":"' + b"x" * 130 + b'"}}\n\n'
 )
 
 

@@ -6,7 +6,6 @@ and what it takes is a millisecond or two a few times a minute. A thread would h
 
 import asyncio
 import errno
-import os
 import socket
 
 from prometheus_client.exposition import choose_encoder
@@ -55,13 +54,13 @@ class MetricsServer:
 def _listen(address: ListenAddress) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
+        address.host.encode("idna")  # what cannot be a name would leave a socket behind
         listening = socket.create_server((address.host, address.port), family=family)
     except UnicodeError as exc:
-        raise OSError(errno.EINVAL, f"{address.host} is no name of a host") from exc
+        raise OSError(errno.EINVAL, "no name of a host") from exc
     except OSError as exc:
-        # Of a name that is not known the number is another, and the text says it; else the text has the address in it.
-        why = exc.strerror if isinstance(exc, socket.gaierror) or exc.errno is None else os.strerror(exc.errno)
-        raise OSError(exc.errno, why) from exc
+        # Behind the reason the standard library says the address, as only it would.
+        raise OSError(exc.errno, str(exc.strerror).partition(" (while ")[0]) from exc
     listening.setblocking(False)
     return listening
 
