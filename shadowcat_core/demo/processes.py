@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 POLL_S = 0.02
-STOP_S = 5.0  # a proxy drains its tape in milliseconds; this is for a machine under load
+STOP_S = 15.0  # a proxy drains its tape in milliseconds; this is for a machine under load
 LOG_TAIL_LINES = 20
 # A proxy that the shell is set up for would take the demo's own loopback traffic away from ours.
 PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}

@@ -12,8 +12,8 @@ from shadowcat_core.demo.processes import POLL_S, Cast, Part
 from shadowcat_core.demo.screen import Screen
 from shadowcat_core.demo.summary import Summary
 
-START_TIMEOUT_S = 20.0
-TALK_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
+TALK_TIMEOUT_S = 60.0
 SETTLE_S = 0.5  # several of the recorder's flush intervals: what is not on the tape then was never recorded
 MCP_PATH = "/mcp"
 

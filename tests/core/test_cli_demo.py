@@ -32,6 +32,7 @@ IN_BOTH_ERAS = {
     "prompts/list",
     "prompts/get",
 }
+WITHIN_S = 100.0
 
 
 def demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -42,7 +43,7 @@ def demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=False,
     )
 
@@ -99,9 +100,10 @@ def test_the_demo_is_for_people_and_names_its_tape(tmp_path: Path):
 def test_progress_passes_while_the_call_is_still_running(performed: tuple[subprocess.CompletedProcess[str], Path]):
     messages = [json.loads(line) for line in performed[0].stdout.splitlines()][1:-1]
     times = [m["at_ms"] for m in messages if m["stream"] == ["tools/call", "deploy"] and m["era"] == "legacy"]
-    # Eight events of a call that takes five steps of 100 ms: held back, they would all come at its end.
+    # Eight events of a call that takes five steps of 100 ms: held back, they would all come at its end, within a few
+    # milliseconds. A busy machine may bring the first ones late.
     assert len(times) == 8
-    assert times[-1] - times[0] > 300
+    assert times[-1] - times[0] > 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -111,11 +113,11 @@ def test_a_stopped_demo_leaves_no_process_behind(number: signal.Signals, tmp_pat
     for name in [name for name in cast.environment if name.startswith("COVERAGE_PROCESS_")]:
         del cast.environment[name]
     part = cast.start("demo", [*SHADOWCAT, "demo", "--json", "--tape", str(tmp_path / "tapes")])
-    part.wait_for_line('"type":"(message)"', 30)
+    part.wait_for_line('"type":"(message)"', WITHIN_S)
     children = Path(f"/proc/{part.process.pid}/task/{part.process.pid}/children").read_text().split()
     assert children
     part.process.send_signal(number)
-    assert part.process.wait(20) == 128 + number
+    assert part.process.wait(WITHIN_S) == 128 + number
     assert alive([int(pid) for pid in children]) == []
 
 
@@ -156,7 +158,7 @@ def test_a_demo_without_its_packages_says_how_to_get_them(
 def dump(cast: Cast, *arguments: str) -> tuple[Part, str]:
     """Start `shadowcat dump` on a free port; give it and the address where it listens."""
     part = cast.start("proxy", [*SHADOWCAT, "dump", "--listen", "127.0.0.1:0", *arguments])
-    return part, part.wait_for_line(r"listening at (?:http://)?(\S+?)\.?$", 30)
+    return part, part.wait_for_line(r"listening at (?:http://)?(\S+?)\.?$", WITHIN_S)
 
 
 @pytest.fixture
@@ -167,9 +169,9 @@ def cast(tmp_path: Path):
 
 async def test_dump_stands_in_front_of_a_server_and_records(cast: Cast, tmp_path: Path):
     server = cast.start("server", [sys.executable, "-m", "shadowcat_core.demo.server", "--port", "0"])
-    upstream = server.wait_for_line(r"listening on (\S+)", 30)
+    upstream = server.wait_for_line(r"listening on (\S+)", WITHIN_S)
     proxy, address = dump(cast, "--upstream", upstream, "--tape", str(tmp_path / "tapes"))
-    with anyio.fail_after(20):
+    with anyio.fail_after(WITHIN_S):
         async with Client(f"http://{address}/mcp") as client:
             answer = await client.call_tool("add", {"a": 2, "b": 3})
     assert answer.structured_content == {"result": 5}
@@ -183,7 +185,7 @@ def test_mitmproxys_exit_status_is_the_commands_own(cast: Cast, tmp_path: Path):
     script = tmp_path / "leave.py"
     script.write_text("import os; os._exit(7)")
     part = cast.start("proxy", [*SHADOWCAT, "dump", "--listen", "127.0.0.1:0", "--", "-s", str(script)])
-    assert part.process.wait(30) == 7
+    assert part.process.wait(WITHIN_S) == 7
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,6 @@ def test_mitmproxys_exit_status_is_the_commands_own(cast: Cast, tmp_path: Path):
 )
 def test_ctrl_c_reaches_mitmproxy_itself(command: str, extra: list[str], cast: Cast):
     part = cast.start("proxy", [*SHADOWCAT, command, "--listen", "127.0.0.1:0", "--", *extra])
-    part.wait_for_line(r"proxy (listening) at", 30)
+    part.wait_for_line(r"proxy (listening) at", WITHIN_S)
     part.process.send_signal(signal.SIGINT)
-    assert part.process.wait(20) == 0
+    assert part.process.wait(WITHIN_S) == 0
