@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-READY_WITHIN_S = 60.0
-STOP_WITHIN_S = 15.0
+READY_WITHIN_S = 90.0
+STOP_WITHIN_S = 30.0
 LOG_TAIL_CHARS = 6_000
 
 # Below Linux's ephemeral range: a port found free here is not taken by somebody's outgoing connection a moment later.

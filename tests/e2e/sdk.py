@@ -14,7 +14,7 @@ from tests.e2e.processes import ChildProcess, environment, free_port
 
 HERE = Path(__file__).parent
 SDK2_PYTHON = Path(sys.executable)
-CLIENT_WITHIN_S = 60.0
+CLIENT_WITHIN_S = 90.0
 
 type Line = Literal["sdk1", "sdk2"]
 type Transport = Literal["http", "sse"]
@@ -71,7 +71,7 @@ class Client:
     line: Line
     mode: str = "legacy"
 
-    async def converse(self, server: Server, base: str, *, within_s: float = 30, **env: str) -> dict[str, Any]:
+    async def converse(self, server: Server, base: str, *, within_s: float = 60, **env: str) -> dict[str, Any]:
         """The report of a session with `server` at `base`; an `error` in it when the session failed."""
         argv: list[str | Path] = [PYTHONS[self.line], HERE / "clients" / "official.py", base + server.path]
         argv += ["--transport", server.transport, "--mode", self.mode, "--within-s", str(within_s)]

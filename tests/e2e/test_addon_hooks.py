@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.origin import WITHIN_S, Origin
-from tests.e2e.processes import environment
+from tests.e2e.processes import READY_WITHIN_S, environment
 from tests.e2e.proxies import PROGRAMS, SHADOWCAT, Proxies, Proxy
 from tests.e2e.raw_client import Connection, Response, connect
 
@@ -211,6 +211,6 @@ def test_a_declaration_that_makes_no_sense_ends_a_proxy_that_starts_with_it(scri
     write(script, "mcp_mode = 'watching'\ndef mcp_message(message): ...\n")
     argv = [PROGRAMS / "mitmdump", "--listen-host", "127.0.0.1", "-p", "0", "--set", f"confdir={script.parent}"]
     argv += ["-s", SHADOWCAT, "-s", script]
-    ended = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    ended = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=READY_WITHIN_S, check=False)
     assert ended.returncode != 0
     assert "mine.mcp_message is not called: mcp_mode is 'watching', and may be" in ended.stdout + ended.stderr

@@ -12,7 +12,7 @@ import pytest
 from shadowcat_core.tape.reader import Tape
 from tests.e2e import wire
 from tests.e2e.origin import WITHIN_S
-from tests.e2e.processes import ChildProcess, free_port
+from tests.e2e.processes import READY_WITHIN_S, ChildProcess, free_port
 from tests.e2e.proxies import PROGRAMS, SCRIPTS, SHADOWCAT, Proxies
 from tests.e2e.relay_lanes import Lanes, put
 from tests.e2e.relay_servers import numbered, numbers, say
@@ -119,7 +119,7 @@ async def test_a_bad_file_at_the_start_ends_mitmdump_with_one_clear_line(
     argv = [PROGRAMS / "mitmdump", "--listen-host", "127.0.0.1", "-p", str(free_port()), "-s", SHADOWCAT]
     argv += ["--set", f"shadowcat_upstreams={file}", "--set", f"confdir={tmp_path}"]
     with ChildProcess("mitmdump", argv, port=0, log=tmp_path / "log.txt") as ended:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(READY_WITHIN_S):
             while ended.alive:  # noqa: ASYNC110 -- another process's end has no event
                 await asyncio.sleep(0.05)
         lines = [line for line in ended.log.splitlines() if "shadowcat_upstreams" in line]

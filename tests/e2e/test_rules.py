@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.origin import EVENT_STREAM, JSON, Exchange, Origin
-from tests.e2e.processes import ChildProcess
+from tests.e2e.processes import READY_WITHIN_S, ChildProcess
 from tests.e2e.proxies import PROGRAMS, SHADOWCAT, Proxies, Proxy
 from tests.e2e.raw_client import Connection, connect
 
@@ -29,7 +29,7 @@ rules:
     do: {modify: {set: {/result/content: [{type: text, text: hidden}]}}}
 """
 ALLOWS = "rules: [{when: {method: tools/call, target: other}, do: block}]"
-WITHIN_S = 20
+WITHIN_S = 30
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_used_ends_mitmproxy_at_its_start(tmp_path: Path):
     listen = ["--listen-host", "127.0.0.1", "-p", "0"]
     options = ["--set", f"shadowcat_rules={broken}", "--set", f"confdir={tmp_path}"]
     ended = subprocess.run(
-        [PROGRAMS / "mitmdump", *listen, "-s", SHADOWCAT, *options], capture_output=True, text=True, timeout=60
+        [PROGRAMS / "mitmdump", *listen, "-s", SHADOWCAT, *options], capture_output=True, text=True, timeout=READY_WITHIN_S
     )
     assert ended.returncode == 1
     assert "broken.yaml:1: rules[0]: the field 'do' is missing" in ended.stdout + ended.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.processes import free_port
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 
 
 def missing() -> str | None:
