@@ -170,7 +170,10 @@ def test_a_file_that_cannot_be_used_ends_mitmproxy_at_its_start(tmp_path: Path):
     listen = ["--listen-host", "127.0.0.1", "-p", "0"]
     options = ["--set", f"shadowcat_rules={broken}", "--set", f"confdir={tmp_path}"]
     ended = subprocess.run(
-        [PROGRAMS / "mitmdump", *listen, "-s", SHADOWCAT, *options], capture_output=True, text=True, timeout=READY_WITHIN_S
+        [PROGRAMS / "mitmdump", *listen, "-s", SHADOWCAT, *options],
+        capture_output=True,
+        text=True,
+        timeout=READY_WITHIN_S,
     )
     assert ended.returncode == 1
     assert "broken.yaml:1: rules[0]: the field 'do' is missing" in ended.stdout + ended.stderr

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2, help="how many calls each connection makes")
     parser.add_argument("--until", type=Path, help="goes on calling in each connection until there is this file")
     parser.add_argument("--connections", type=int, default=1)
-    parser.add_argument("--patience-s", type=float, default=20.0, help="how long a call may take")
+    parser.add_argument("--patience-s", type=float, default=45.0, help="how long a call may take")
     json.dump(asyncio.run(connections(parser.parse_args())), sys.stdout)
 
 

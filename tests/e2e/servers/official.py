@@ -24,7 +24,7 @@ except ImportError:
 
     LINE = 1
 
-SEEN_WITHIN_S = 20.0
+SEEN_WITHIN_S = 45.0
 
 _seen: dict[tuple[str, int], asyncio.Event] = {}
 
