@@ -91,6 +91,12 @@ class Exchange:
         """The messages of the request's body, read when first asked for."""
         return MessageBatch.of_body(self._body, self.context(Direction.CLIENT_TO_SERVER), self.started_ns)
 
+    def asked_in(self, body: bytes) -> MessageBatch:
+        """The messages of what goes to the server: those of the request's body, unless somebody has changed it."""
+        if body == self._body:
+            return self.asked
+        return MessageBatch.of_body(body, self.context(Direction.CLIENT_TO_SERVER), self.started_ns)
+
     @cached_property
     def requests(self) -> Sequence[Message]:
         """What was asked and wants an answer."""

@@ -14,6 +14,7 @@
 import ipaddress
 import logging
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
@@ -81,6 +82,7 @@ class McpDefaults:
             request.host_header = url.hostport(request.scheme, request.host, request.port)
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Say whether a host name or address is this machine itself."""
     if host == "localhost" or host.endswith(".localhost"):

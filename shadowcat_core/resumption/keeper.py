@@ -186,6 +186,7 @@ class StreamKeeper:
         kept = self._kept.get(key)
         if kept is not None and not kept.is_read:
             del self._kept[key]
+            stream.on_change = lambda: None  # else the two would keep each other alive until a garbage collection
             kept.changed.set()
 
 

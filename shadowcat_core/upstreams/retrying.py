@@ -5,7 +5,6 @@ only when that does no harm. What was answered, if only in part, never does. Pur
 `docs/upstreams.md`.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -133,7 +132,7 @@ class Failures:
         self.latest = ""
         """The name of the one that was tried last; empty when nobody was."""
         self._reasons: dict[str, str] = {}
-        self._times: Counter[str] = Counter()
+        self._times: dict[str, int] = {}
         for name, reason in tried:
             self.add(name, reason)
 
@@ -141,7 +140,7 @@ class Failures:
         """Take note of one more attempt that failed."""
         self.latest = name
         self._reasons[name] = reason
-        self._times[name] += 1
+        self._times[name] = self._times.get(name, 0) + 1
 
     @property
     def names(self) -> list[Json]:

@@ -1,5 +1,6 @@
 """The suite as a whole: what is wrong with its options is said in one line, before anything runs."""
 
+import gc
 import logging
 
 import pytest
@@ -39,3 +40,12 @@ async def test_an_option_of_ours_that_there_is_not_is_an_error(suite, caplog):
         suite.running()
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert said == ["there is no option shadowcat_tool_deny; did you mean shadowcat_tools_deny?"]
+
+
+async def test_what_is_loaded_when_it_begins_to_run_is_no_longer_looked_through_for_garbage(suite):
+    with taddons.context(suite):
+        assert gc.get_freeze_count() == 0
+        suite.running()
+        assert gc.get_freeze_count() > 10_000
+        suite.done()
+        assert gc.get_freeze_count() == 0

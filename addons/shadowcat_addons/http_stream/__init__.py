@@ -10,6 +10,7 @@ class of its HTTP streams, and nothing else, adds:
 - what we have to say ourselves on a running stream is sent between two of its frames;
 - an upstream that cannot be reached is answered by us (a JSON-RPC error) instead of with mitmproxy's HTML page;
 - a server that resets a connection as it is made leaves no request without an answer;
+- what mitmproxy does at each event, and could do for less, it does for less (`economies`);
 - a request goes to another upstream when one fails, and a stream goes on from there on the client's open connection.
 
 Behaviour is mitmproxy's own for every response whose stream is not ours, and for every error that `answer` leaves
@@ -21,10 +22,13 @@ import inspect
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from mitmproxy.addonmanager import AddonManager
+from mitmproxy.hooks import Hook
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import HttpStream
 
 from shadowcat_addons.http_stream.connecting import tell_of_resets
+from shadowcat_addons.http_stream.economies import economise
 from shadowcat_addons.http_stream.seamed import Answer, HoldsWhole, Left, SeamedHttpStream, ShadowcatWaitHook
 from shadowcat_core.errors import ShadowcatError
 from shadowcat_core.waiting import Waiting
@@ -58,7 +62,7 @@ class Seam:
             "waits": self._waits,
         }
         self._bound: type[HttpStream] = self._original
-        self._tell_no_more = tell_of_resets()
+        self._undone = [tell_of_resets(), economise()]
         self._bind(SeamedHttpStream)
 
     def lead(self, relay: "FlowRelay") -> None:
@@ -71,7 +75,8 @@ class Seam:
         """Put mitmproxy's own class back, and cut the streams that wait."""
         if http_layer.HttpStream is self._bound:
             http_layer.HttpStream = self._original  # type: ignore[misc]
-        self._tell_no_more()
+        for undo in self._undone:
+            undo()
         for waiting in list(self._waits):
             waiting.break_off()
 
@@ -95,11 +100,13 @@ def _check_shape() -> None:
         "state_wait_for_response_headers": ["self", "event"],
         "send_response": ["self", "already_streamed"],
     }
-    for name, parameters in expected.items():
-        method = getattr(HttpStream, name, None)
-        # mitmproxy wraps its state methods in a check of the event's type.
-        if method is None or list(inspect.signature(inspect.unwrap(method)).parameters) != parameters:
-            raise UnexpectedInternalsError(f"HttpStream.{name} is not as expected")
+    of_addons = {"trigger_event": ["self", "event"], "_iter_hooks": ["self", "addon", "event"]}
+    for owner, methods in ((HttpStream, expected), (AddonManager, of_addons), (Hook, {"args": ["self"]})):
+        for name, parameters in methods.items():
+            method = getattr(owner, name, None)
+            # mitmproxy wraps its state methods in a check of the event's type.
+            if method is None or list(inspect.signature(inspect.unwrap(method)).parameters) != parameters:
+                raise UnexpectedInternalsError(f"{owner.__name__}.{name} is not as expected")
     if "HttpStream" not in http_layer.HttpLayer.make_stream.__code__.co_names:
         raise UnexpectedInternalsError("HttpLayer.make_stream does not look HttpStream up by name")
 

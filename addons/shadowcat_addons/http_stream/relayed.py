@@ -207,6 +207,10 @@ class RelayedHttpStream(AttemptingHttpStream):
         elif self.flow.live:
             yield from self._abandon()
 
+    def flow_done(self) -> layer.CommandGenerator[None]:
+        yield from super().flow_done()
+        self._carriage = None  # mitmproxy's streams are in a cycle of references, which need not keep what is ours
+
     # --- Ends ---------------------------------------------------------------------------------------------------------
 
     def handle_protocol_error(

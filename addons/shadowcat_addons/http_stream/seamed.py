@@ -75,8 +75,10 @@ class SeamedHttpStream(HttpStream):
         return cast(layer.CommandGenerator[None], super()._handle_event(event))
 
     def start_response_stream(self) -> layer.CommandGenerator[None]:
-        yield from super().start_response_stream()
         tap = self._tap()
+        for command in super().start_response_stream():
+            if tap is None or not isinstance(command, commands.Log):  # it would say of each tool call that it streams
+                yield command
         if tap is not None:
             # What is posted may come from anywhere, also from within this layer: it is sent on a turn of its own.
             tap.on_post = self._nudge
