@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from tests.core.relay_model import Model
-from tests.core.relay_parts import Head
+from tests.core.relay_parts import Head, result
 
 PROXIES = st.integers(0, 1)
 CLIENTS = st.integers(0, 1)
@@ -175,3 +175,16 @@ def test_sessions_calls_and_streams_survive_whatever_breaks(has_ids, proxies):
             max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+async def test_a_client_keeps_what_a_run_said_that_broke_off_and_gets_all_of_the_one_that_answers():
+    model = Model(has_ids=False, proxies=1)
+    session = await model.begin()
+    made = await model.call(session, 0, "search", how="stream")
+    await model.answer(made, 1, is_all=False)
+    await model.stop("a", how="restart")
+    await model.stop("b", how="restart")
+    await model.finish()
+    await model.aclose()
+    assert model.executed(made.key) == 2
+    assert made.payloads() == [*model.told[made.key], result(made.key)]
