@@ -11,6 +11,8 @@ from shadowcat_core.mcp import RecognitionKind
 from shadowcat_core.messages import Message
 from shadowcat_core.transcript import duration_text, error_text, is_failure, is_tool_error, printable, size_text, title
 
+UPSTREAM_LABEL = "mcp.upstream"
+"""The upstream that has an exchange, or had it last. Beside `labels`: it is known to whoever leads the exchange."""
 HTTP_ACCEPTED = 202
 _BROKEN = {"reset": "→ ✗ server hung up", "error": "→ ✗ broke off", "killed": "→ ✗ killed"}
 _STREAMS = {

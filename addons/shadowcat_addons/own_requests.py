@@ -65,6 +65,8 @@ class OwnRequests:
     def __init__(self) -> None:
         self.on_given_up: Callable[[http.HTTPFlow], object] = lambda _flow: None
         """Told of flows that mitmproxy will not end."""
+        self.sent: Callable[[http.HTTPFlow], http.Request] = lambda its_flow: its_flow.request
+        """Knows what the server of a flow was sent, where that is not what its client sent."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_once = asyncio.Semaphore(int(MAX_OWN_REQUESTS_AT_ONCE))
         # Whoever begins a session anew waits neither for what is posted nor for probes, and these not for each other.
@@ -72,9 +74,10 @@ class OwnRequests:
 
     def post(self, its_flow: http.HTTPFlow, endpoint: str | None, body: bytes) -> None:
         """Post a message to the server of a flow, with its request's headers; `endpoint` says where, if elsewhere."""
+        sent = self.sent(its_flow)
         try:
-            its_url = its_flow.request.url
-            url = its_url if endpoint is None else endpoint_url(endpoint, its_url, its_flow.request.host_header)
+            its_url = sent.url
+            url = its_url if endpoint is None else endpoint_url(endpoint, its_url, sent.host_header)
             is_its_origin = is_same_origin(url, its_url)
         except ValueError:
             url, is_its_origin = "", False
@@ -83,7 +86,7 @@ class OwnRequests:
         elif len(self._tasks) >= MAX_OWN_REQUESTS:
             logger.warning("shadowcat: %d messages wait to be posted already; one more is not", len(self._tasks))
         else:
-            task = asyncio.get_running_loop().create_task(self._send(_request(its_flow, url, body)))
+            task = asyncio.get_running_loop().create_task(self._send(_request(its_flow, sent, url, body)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -346,15 +349,15 @@ def _question(url: str, method: str, headers: Sequence[tuple[str, str]], body: b
     return _own_flow(http.HTTPFlow(client, Server(address=(request.host, request.port))), request)
 
 
-def _request(its_flow: http.HTTPFlow, url: str, body: bytes) -> http.HTTPFlow:
-    headers = its_flow.request.headers.copy()
+def _request(its_flow: http.HTTPFlow, sent: http.Request, url: str, body: bytes) -> http.HTTPFlow:
+    headers = sent.headers.copy()
     for name in _NOT_COPIED:
         headers.pop(name, None)
     headers["content-type"] = "application/json"
     headers["accept"] = "application/json, text/event-stream"
     request = http.Request.make("POST", url, body, headers)
     # A client of HTTP/2 names the host in its pseudo-header alone; what other name it used stays.
-    request.headers["host"] = its_flow.request.host_header or urlsplit(url).netloc
+    request.headers["host"] = sent.host_header or urlsplit(url).netloc
     return _own_flow(http.HTTPFlow(its_flow.client_conn, its_flow.server_conn), request)
 
 

@@ -51,6 +51,8 @@ class Leading(Protocol):
     def asking(self, exchange: Exchange | None, its_flow: http.HTTPFlow) -> Awaitable[None] | None: ...
     def is_routed(self, its_flow: http.HTTPFlow) -> bool: ...
     def endpoint(self, route: "RouteConfig") -> str: ...
+    def sent(self, its_flow: http.HTTPFlow) -> http.Request: ...
+    def look(self) -> None: ...
     def over(self, its_flow: http.HTTPFlow) -> None: ...
     def in_flight(self) -> Counter[str]: ...
     def disconnected(self, client: connection.Client) -> Awaitable[object] | None: ...
@@ -166,6 +168,10 @@ class Relays:
     def is_routed(self, its_flow: http.HTTPFlow) -> bool:
         """Say whether a request, whose head is here, goes to an upstream: then its body must be whole."""
         return self._ways is not None and self._ways.is_routed(its_flow)
+
+    def sent(self, its_flow: http.HTTPFlow) -> http.Request:
+        """What the server of a flow was sent: its own request, when it goes to where its client asked."""
+        return its_flow.request if self._ways is None else self._ways.sent(its_flow)
 
     def over(self, its_flow: http.HTTPFlow) -> None:
         """A flow has come to its end, MCP or not."""
@@ -321,6 +327,8 @@ class Relays:
                 return
             try:
                 self._registry.catch_up()
+                if self._ways is not None:
+                    self._ways.look()
                 self._say_states(relay)
                 await self._look(relay)
                 if beat % BEAT_LOOKS == 0:

@@ -75,6 +75,7 @@ class Shadowcat:
         watchers: list[FlowWatcher] = [self.tape]
         self.exchanges = Exchanges(self.registry, watchers, self.interception, [self.faults], self.relays, is_own)
         self.own_requests.on_given_up = self.exchanges.error
+        self.own_requests.sent = self.relays.sent
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
         self.rules = Rules(pipeline, hold=self.hold.hold)
         self.metrics = Metrics(self._collect)

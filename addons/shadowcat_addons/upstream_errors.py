@@ -15,6 +15,7 @@ from mitmproxy import http
 from shadowcat_core.exchange import ExchangeRegistry
 from shadowcat_core.jsonrpc import ErrorCode, Json, error_response
 from shadowcat_core.mcp import Era
+from shadowcat_core.summary import UPSTREAM_LABEL
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class UpstreamErrors:
             return None
         reached = flow.server_conn.timestamp_tcp_setup is not None
         code = ErrorCode.UPSTREAM_CLOSED if reached else ErrorCode.UPSTREAM_UNREACHABLE
-        upstream = f"{flow.request.host}:{flow.request.port}"
+        upstream = flow.metadata.get(UPSTREAM_LABEL) or f"{flow.request.host}:{flow.request.port}"
         text = f"MCP server {upstream} {'gave no answer' if reached else 'cannot be reached'}: {error}"
         logger.warning("shadowcat: %s", text)
         data: dict[str, Json] = {"upstream": upstream, "mayHaveRun": reached}

@@ -1,12 +1,17 @@
-"""The ways of flows through sessions and upstreams: found, changed where they must be, and forgotten at their ends.
+"""The ways of flows through sessions and upstreams: found, gone on with, and forgotten at their ends.
 
-What a way consists of is said by `shadowcat_core.relay`; here it meets mitmproxy's flows.
+What a way consists of is said by `shadowcat_core.relay`; here it meets mitmproxy's flows. A flow's request stays what
+its client sent, whatever its servers are sent: so what a person sees of it fits together with the answer, and it can
+be sent again (mitmproxy's replay) as if its client had done so.
 """
 
 import asyncio
+import copy
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from weakref import WeakSet
 
 from mitmproxy import connection, http
 from mitmproxy.utils.asyncio_utils import create_task
@@ -16,20 +21,36 @@ from shadowcat_core.content_coding import decoded_body
 from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
+from shadowcat_core.jsonrpc import error_response
 from shadowcat_core.mcp import Direction, is_event_stream
 from shadowcat_core.messages import Message, MessageBatch
 from shadowcat_core.relay import Asked, Leg, Passage, Relay, Reply, broken_off, edited
 from shadowcat_core.resumption import WayBack
-from shadowcat_core.sessions.lifecycle import NOTED_METHODS
+from shadowcat_core.sessions.lifecycle import INVALID_REQUEST, NOTED_METHODS
 from shadowcat_core.stream import StreamTap
+from shadowcat_core.summary import UPSTREAM_LABEL
 from shadowcat_core.upstreams import Pool, RouteConfig
 
 logger = logging.getLogger(__name__)
 
 _NOT_RESUMED = ("content-length", "content-type", "content-encoding", "transfer-encoding", "mcp-method", "mcp-name")
-UPSTREAM = "mcp.upstream"
-"""Name in the metadata of flows: the server that has it, or had it last."""
 _LEARNED_FROM = NOTED_METHODS | {"tools/list"}
+_CONFLICT = 409
+_UNAVAILABLE = 503
+_NOT_BY_HAND = error_response(
+    None, INVALID_REQUEST, "The stream of a GET belongs to its client, and is not asked for again by hand"
+)
+
+
+@dataclass(slots=True)
+class _Way:
+    """That of one flow."""
+
+    passage: Passage
+    first: Leg | WayBack | None
+    """Its first step, until that is taken."""
+    request: http.Request | None = None
+    """What its server was sent last."""
 
 
 class Ways:
@@ -50,8 +71,9 @@ class Ways:
         self._registry = registry
         self._find = find
         self._on_note = on_note
-        self._passages: dict[str, Passage] = {}
-        self._ways: dict[str, WayBack] = {}
+        self._ways: dict[str, _Way] = {}
+        self._begun: dict[http.HTTPFlow, asyncio.Timeout] = {}
+        self._left: WeakSet[http.HTTPFlow] = WeakSet()
         self._routes: dict[int, str] = {}
         self._endpoints: dict[str, str] = {}
         self._read_on: dict[str, asyncio.Future[None]] = {}
@@ -59,6 +81,8 @@ class Ways:
 
     def done(self) -> None:
         """Wait for nobody any more."""
+        for waiting in self._begun.values():
+            _give_up(waiting)
         for read in self._read_on.values():
             if not read.done():
                 read.set_result(None)
@@ -83,17 +107,27 @@ class Ways:
         """Tell where requests of our own go: a route of whole servers does not say at which path they speak MCP."""
         return self._endpoints.get(route.name, route.path)
 
+    def sent(self, its_flow: http.HTTPFlow) -> http.Request:
+        """What the server of a flow was sent last: its own request, when it goes to where its client asked."""
+        way = self._ways.get(its_flow.id)
+        return its_flow.request if way is None or way.request is None else way.request
+
+    def look(self) -> None:
+        """Look whether flows that wait for a server have been killed: mitmproxy tells nobody."""
+        for its_flow, waiting in self._begun.items():
+            if its_flow.error is not None:
+                _give_up(waiting)
+
     def over(self, its_flow: http.HTTPFlow) -> None:
         """A flow has come to its end, one of ours or not."""
-        passage = self._passages.pop(its_flow.id, None)
-        if passage is not None:
-            self._ways.pop(its_flow.id, None)
-            passage.close()
+        way = self._ways.pop(its_flow.id, None)
+        if way is not None:
+            way.passage.close()
             self.read_enough(its_flow)
 
     def in_flight(self) -> Counter[str]:
         """Count the flows that are at each upstream now, by its name; those that wait for one are at none, empty."""
-        return Counter(passage.upstream for passage in self._passages.values())
+        return Counter(way.passage.upstream for way in self._ways.values())
 
     def disconnected(self, client: connection.Client) -> Awaitable[object] | None:
         """Keep what a client's connection carries for as long as streams are read on for it."""
@@ -121,38 +155,70 @@ class Ways:
             self._routes[exchange.number] = pool.route.name
             if request.method == "POST":
                 self._endpoints[pool.route.name] = request.path
-        step = await passage.begin()
-        match step:
-            case Leg():
-                self._passages[its_flow.id] = passage
-                self.apply(its_flow, step)
-            case Reply():
-                passage.close()
-                its_flow.response = self.answered(its_flow, step, "")
-            case WayBack():
-                self._passages[its_flow.id] = passage
-                self._ways[its_flow.id] = step
+        its_flow.metadata.pop(UPSTREAM_LABEL, None)  # of another time, when it is replayed
+        step = await self._first_step(passage, its_flow)
+        if isinstance(step, Leg | WayBack):
+            self._ways[its_flow.id] = _Way(passage, step)
+            return
+        passage.close()
+        if step is not None:
+            its_flow.response = self.answered(its_flow, step, "")
+
+    async def _first_step(self, passage: Passage, its_flow: http.HTTPFlow) -> Leg | Reply | WayBack | None:
+        """Find out where a request goes; None when nobody is left who wants to know."""
+        asked = passage.asked
+        is_replay = its_flow.is_replay == "request"
+        if is_replay and asked.method == "GET" and asked.session_id is not None:
+            # It would take the stream away from the client, and never end.
+            return Reply(_CONFLICT, _NOT_BY_HAND)
+        if asked.method == "DELETE":  # who leaves meanwhile wants the session to end all the same
+            return await passage.begin()
+        has_left = its_flow in self._left and not is_replay  # while somebody decided about the request
+        waiting = asyncio.timeout(None)
+        try:
+            async with waiting:
+                self._begun[its_flow] = waiting
+                return None if has_left else await passage.begin()
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return None if its_flow in self._left or its_flow.error is not None else Reply(_UNAVAILABLE)
+        finally:
+            del self._begun[its_flow]
 
     # --- What the seam asks (`FlowRelay`) -----------------------------------------------------------------------------
 
     def passage(self, its_flow: http.HTTPFlow) -> Passage | None:
         """The way of a flow; None when it goes to where its client asked."""
-        return self._passages.get(its_flow.id)
+        way = self._ways.get(its_flow.id)
+        return None if way is None else way.passage
 
-    def way_back(self, its_flow: http.HTTPFlow) -> WayBack | None:
-        """The way back into a stream that its client is to be led first, once."""
-        return self._ways.pop(its_flow.id, None)
+    def first_step(self, its_flow: http.HTTPFlow) -> Leg | WayBack | None:
+        """Where the request goes, or the way back into a stream that its client is to be led first; told once."""
+        way = self._ways[its_flow.id]
+        step, way.first = way.first, None
+        return step
+
+    def left(self, its_flow: http.HTTPFlow) -> None:
+        """The client has left while addons had its flow: whoever waits for a server on its behalf need not."""
+        self._left.add(its_flow)
+        waiting = self._begun.get(its_flow)
+        if waiting is not None:
+            _give_up(waiting)
 
     def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> http.Request:
-        """Make the request of an attempt: the flow's own, changed, or another one that goes on with its stream."""
-        passage, exchange = self._passages[its_flow.id], self._registry.get(its_flow.id)
-        before = its_flow.metadata.get(UPSTREAM)
-        its_flow.metadata[UPSTREAM] = passage.upstream
+        """Make the request of an attempt, of what the client sent: what one server is told is not for another."""
+        way, exchange = self._ways[its_flow.id], self._registry.get(its_flow.id)
+        passage = way.passage
+        before = its_flow.metadata.get(UPSTREAM_LABEL)
+        its_flow.metadata[UPSTREAM_LABEL] = passage.upstream
         if before is not None and exchange is not None:
             self._on_note(exchange, f"{'goes on' if leg.resumes else 'sent again'} at {passage.upstream}")
-        request = _resuming(its_flow.request) if leg.resumes else its_flow.request
+        way.request = request = _copied(its_flow.request)
         # The fields at once: mitmproxy's own setters each write all headers anew, which costs more than all else here.
         data, endpoint = request.data, leg.endpoint
+        if leg.resumes:
+            data.method, data.content, data.trailers = b"GET", None, None
         data.scheme, data.host, data.port = endpoint.scheme.encode(), endpoint.host, endpoint.port
         data.path = leg.path.encode("utf-8", "surrogateescape")
         authority = endpoint.authority
@@ -162,13 +228,12 @@ class Ways:
         # A body of HTTP/2 may come without its length, and there would be no end to it in HTTP/1.1.
         lengths = [("Content-Length", str(len(data.content)))] if request.is_http2 and data.content else []
         dropped = [(name, None) for name in _NOT_RESUMED] if leg.resumes else []
-        # From what the client sent, each time: what one server is told of its own is not for another.
-        data.headers.fields = edited(passage.asked.fields, [*hosts, *lengths, *dropped, *leg.edits])
+        data.headers.fields = edited(data.headers.fields, [*hosts, *lengths, *dropped, *leg.edits])
         return request
 
     def lost_answers(self, its_flow: http.HTTPFlow, reason: str) -> bytes:
         """Write an event with an error for each request whose answer will not come on its event stream."""
-        passage, exchange = self._passages.get(its_flow.id), self._registry.get(its_flow.id)
+        passage, exchange = self.passage(its_flow), self._registry.get(its_flow.id)
         if passage is None or exchange is None or its_flow.response is None:
             return b""
         if not is_event_stream(its_flow.response.headers.get("content-type")):
@@ -237,9 +302,14 @@ def _messages_of(exchange: Exchange, its_flow: http.HTTPFlow) -> Sequence[Messag
     return list(MessageBatch.of_body(body or b"", exchange.context(Direction.CLIENT_TO_SERVER), exchange.started_ns))
 
 
-def _resuming(asked: http.Request) -> http.Request:
-    """Make the request that goes on with a stream, of one that was posted or not."""
-    request = asked.copy()
-    request.method = "GET"
-    request.raw_content = None
+def _copied(asked: http.Request) -> http.Request:
+    """Copy a request. mitmproxy's own way, by all its fields' types, takes as long as everything else on the way."""
+    request = copy.copy(asked)
+    request.data = copy.copy(asked.data)
+    request.data.headers = copy.copy(asked.data.headers)
     return request
+
+
+def _give_up(waiting: asyncio.Timeout) -> None:
+    if not waiting.expired():
+        waiting.reschedule(asyncio.get_running_loop().time())

@@ -96,6 +96,7 @@ def _check_shape() -> None:
         "check_invalid": ["self", "request"],
         "check_body_size": ["self", "request"],
         "flow_done": ["self"],
+        "passthrough": ["self", "event"],
         "make_server_connection": ["self"],
         "state_wait_for_response_headers": ["self", "event"],
         "send_response": ["self", "already_streamed"],

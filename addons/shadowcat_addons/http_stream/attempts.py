@@ -11,7 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from mitmproxy import flow, http
 from mitmproxy.connection import ConnectionState, Server
@@ -32,6 +32,7 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
+from shadowcat_addons.http_stream.connecting import handler_of
 from shadowcat_addons.http_stream.seamed import SeamedHttpStream
 from shadowcat_core.relay import Leg, Passage, Reply, Tail
 from shadowcat_core.resumption import WayBack
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 _CONNECTIONS_AT_ONCE = 1_000
 """To one upstream, for one client. With mitmproxy's own five, the sixth call of an HTTP/2 client would wait until one
 of the others ends, and look like a server that takes no connections."""
+_SWITCHING_PROTOCOLS = 101
 _ATTEMPT_IDS = itertools.count(-1, -1)
 
 
@@ -54,12 +56,16 @@ class FlowRelay(Protocol):
         """The way of a flow; None when it goes to where its client asked."""
         ...
 
-    def way_back(self, its_flow: http.HTTPFlow) -> WayBack | None:
-        """The way back into a stream that its client is to be led first, once."""
+    def first_step(self, its_flow: http.HTTPFlow) -> Leg | WayBack | None:
+        """Where the request goes, or the way back into a stream that its client is to be led first; told once."""
+        ...
+
+    def left(self, its_flow: http.HTTPFlow) -> None:
+        """The client has left while addons had its flow."""
         ...
 
     def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> http.Request:
-        """Make the request of an attempt: the flow's own, changed, or another one that goes on with its stream."""
+        """Make the request of an attempt, or another one that goes on with the flow's stream."""
         ...
 
     def lost_answers(self, its_flow: http.HTTPFlow, reason: str) -> bytes:
@@ -101,15 +107,24 @@ class AttemptingHttpStream(SeamedHttpStream):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if self._attempt is None:
             return super()._handle_event(event)
-        return self._handle_in_attempt(self._attempt, event)
+        return self._in_attempt(self._attempt, event, super()._handle_event)
 
-    def _handle_in_attempt(self, attempt: int, event: events.Event) -> layer.CommandGenerator[None]:
+    def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """What was upgraded to another protocol goes on where it was."""
+        if self._attempt is None:
+            yield from super().passthrough(event)
+        elif not isinstance(event, events.Wakeup):  # one of ours, which the other protocol would not know
+            yield from self._in_attempt(self._attempt, event, super().passthrough)
+
+    def _in_attempt(
+        self, attempt: int, event: events.Event, handle: Callable[[Any], layer.CommandGenerator[None]]
+    ) -> layer.CommandGenerator[None]:
         """Let what goes to the server go under the attempt's id."""
         if isinstance(event, HttpEvent) and _is_of_server(event):
             if event.stream_id != attempt:
                 return
             event.stream_id = self.stream_id
-        steps = super()._handle_event(event)
+        steps = handle(event)
         reply = None
         while True:
             try:
@@ -133,6 +148,9 @@ class AttemptingHttpStream(SeamedHttpStream):
         if self._attempt is not None:
             self._http_layer().streams.pop(self._attempt, None)
 
+    def _connection_handler(self) -> Any:
+        return handler_of(self.context.client)
+
     def _http_layer(self) -> http_layer.HttpLayer:
         return cast(http_layer.HttpLayer, self.context.layers[self.context.layers.index(self) - 1])
 
@@ -142,15 +160,14 @@ class AttemptingHttpStream(SeamedHttpStream):
         passage = self.relay.passage(self.flow)
         if passage is None:
             return (yield from super().make_server_connection())
-        way = self.relay.way_back(self.flow)
-        if way is not None:
-            yield from self.lead_back(passage, way)
-            return False
-        self._request = self.flow.request
-        is_connected = yield from self._connect(passage)
-        if is_connected:
-            self._begin_patience(passage)
-        return is_connected
+        step = self.relay.first_step(self.flow)
+        if isinstance(step, WayBack):
+            yield from self.lead_back(passage, step)
+        elif step is not None:
+            self._request = self.relay.apply(self.flow, step)
+            if (yield from self._connect(passage)):
+                yield from self._send_request(passage, self.stream_id)
+        return False  # mitmproxy would send the client's own request
 
     @abstractmethod
     def lead_back(self, passage: Passage, way: WayBack) -> layer.CommandGenerator[None]:
@@ -166,7 +183,9 @@ class AttemptingHttpStream(SeamedHttpStream):
             connection, error = yield from self._get_connection(passage)
             if connection is not None:
                 self.context.server = self.flow.server_conn = connection
-                return True
+                if self._has_left:
+                    yield from self._abandon()
+                return not self._has_left
             step: Leg | Tail | Reply | None
             if goes_on:
                 step = yield from self._await(partial(passage.reconnection_failed, FailureKind.CONNECT, error))
@@ -243,14 +262,17 @@ class AttemptingHttpStream(SeamedHttpStream):
         self._request = self.relay.apply(self.flow, leg)
         if not (yield from self._connect(passage, goes_on=leg.goes_on)):
             return
-        attempt = self._new_attempt()
-        request = self._request
-        content = request.raw_content
-        server = self.context.server
-        yield SendHttp(RequestHeaders(attempt, request, not content), server)
+        yield from self._send_request(passage, self._new_attempt())
+
+    def _send_request(self, passage: Passage, stream_id: int) -> layer.CommandGenerator[None]:
+        request, server = self._request, self.context.server
+        content, trailers = request.raw_content, request.trailers
+        yield SendHttp(RequestHeaders(stream_id, request, not (content or trailers)), server)
         if content:
-            yield SendHttp(http_layer.RequestData(attempt, content), server)
-        yield SendHttp(RequestEndOfMessage(attempt), server)
+            yield SendHttp(http_layer.RequestData(stream_id, content), server)
+        if trailers:
+            yield SendHttp(http_layer.RequestTrailers(stream_id, trailers), server)
+        yield SendHttp(RequestEndOfMessage(stream_id), server)
         self.server_state = self.state_wait_for_response_headers
         self._begin_patience(passage)
 
@@ -303,7 +325,8 @@ class AttemptingHttpStream(SeamedHttpStream):
         yield from self._be_over()
 
     def flow_done(self) -> layer.CommandGenerator[None]:
-        self._forget_attempt()
+        if self.flow.response is None or self.flow.response.status_code != _SWITCHING_PROTOCOLS:
+            self._forget_attempt()
         yield from super().flow_done()
 
     def handle_protocol_error(

@@ -293,6 +293,7 @@ class RelayedHttpStream(AttemptingHttpStream):
             passage = self.relay.passage(self.flow)
             if passage is not None and self._leave(passage):
                 return  # what an interceptor holds just now is for who comes back
+            self.relay.left(self.flow)
         super()._see_queued(event)
 
     def _leave(self, passage: Passage) -> bool:

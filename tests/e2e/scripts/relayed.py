@@ -52,8 +52,9 @@ class Relayed:
         return {
             "exchanges": len(shadowcat.registry),
             "flows": len(shadowcat.exchanges._flows),
-            "passages": len(ways._passages),
-            "ways back": len(ways._ways),
+            "ways": len(ways._ways),
+            "waiting": len(ways._begun),
+            "in use": sum(world.in_use.values()),
             "routes": len(ways._routes),
             "read on": len(ways._read_on),
             "carried": len(world.carried),
