@@ -36,6 +36,7 @@ BENCHES = (
     "upstreams",
     "metrics",
     "proxy",
+    "pauses",
     "relay",
 )
 PACKAGES = ("mitmproxy", "orjson", "httpx-sse")
