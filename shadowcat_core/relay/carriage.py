@@ -3,25 +3,28 @@
 Source: MCP 2025-11-25, Basic / Transports / Resumability and Redelivery.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
 from shadowcat_core.errors import StoreUnavailable
+from shadowcat_core.jsonrpc import JsonRpcId
 from shadowcat_core.limits import MAX_EVENT_BYTES, MAX_READ_ON_STREAMS, MAX_REFUSAL_BYTES, MAX_RETRY_PAUSE_MS
 from shadowcat_core.mcp import HeaderLookup, is_event_stream
 from shadowcat_core.relay.answers import broken_off
 from shadowcat_core.relay.asked import Asked
 from shadowcat_core.relay.course import Course
 from shadowcat_core.relay.legs import resuming_leg
+from shadowcat_core.relay.repeats import may_repeat
 from shadowcat_core.relay.said import says_lost
 from shadowcat_core.relay.second_run import SecondRun
 from shadowcat_core.relay.steps import Gather, GoOn, Heard, Leg, Tail
+from shadowcat_core.relay.unkept import UnkeptStream, is_answered_once
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import GoOn as WayOn
 from shadowcat_core.resumption import ResumableStream, WayBack
 from shadowcat_core.sessions.lifecycle import Refusal
-from shadowcat_core.upstreams import Member
+from shadowcat_core.upstreams import GiveUp, Member
 
 _PRIMES_SINCE: Final = "2025-11-25"
 _MAX_BARREN: Final = 5
@@ -67,18 +70,30 @@ class Carriage:
 
     @classmethod
     def of_answer(cls, world: World, course: Course, asked: Asked, status: int, headers: HeaderLookup) -> Self | None:
-        """Keep the stream of an answer; None when it is none that a client can come back for."""
+        """Keep the stream of an answer; None when nobody can come back for it, and no other one follow it."""
         mapping = course.mapping
         ids = [message.id for message in asked.requests if message.id is not None]
         is_for_session = asked.method == "GET" or bool(ids)
-        if mapping is None or not is_for_session or not _streams(status, headers):
+        if not is_for_session or not _streams(status, headers):
             return None
+        if mapping is None:
+            return cls._of_unkept(world, course, asked, ids)
         carriage = cls(world, course, asked)
         stream = world.keeper.open(mapping.session_id, epoch=mapping.epoch, requests=ids)
         carriage._keep(stream)
         world.counts.streams += 1
         if mapping.protocol_version >= _PRIMES_SINCE:
             carriage.prelude = stream.prime()
+        return carriage
+
+    @classmethod
+    def _of_unkept(cls, world: World, course: Course, asked: Asked, ids: Sequence[JsonRpcId]) -> Self | None:
+        """Keep an eye on the stream of an answer without a session; None when nothing could follow it."""
+        may_follow = ids and is_answered_once(asked.requests)
+        if not may_follow or isinstance(may_repeat(world, course, asked, sent=True, is_guess=True), GiveUp):
+            return None
+        carriage = cls(world, course, asked)
+        carriage.stream = UnkeptStream(ids)
         return carriage
 
     @property
@@ -115,6 +130,8 @@ class Carriage:
         stream, world = self.stream, self._world
         if stream is None or not stream.purpose.requests or stream.is_complete or self._is_released:
             return False
+        if self._course.mapping is None:
+            return False  # so calls without a session are cancelled
         if world.left >= MAX_READ_ON_STREAMS:
             return False
         if not self._has_left:
@@ -202,13 +219,13 @@ class Carriage:
     def heard(self, status: int, headers: HeaderLookup) -> Heard:
         """Say what becomes of the answer to what goes on with the stream."""
         mapping, stream, second = self._course.mapping, self.stream, self._second
-        if mapping is None or stream is None or not _streams(status, headers):
+        if stream is None or not _streams(status, headers):
             may_answer = second is not None and second.is_awaited and status == _OK
             return Gather(MAX_EVENT_BYTES if may_answer else MAX_REFUSAL_BYTES)
         if second is not None and second.is_awaited:
             second.begun()
         else:
-            stream.reconnect(mapping.epoch)
+            stream.reconnect(stream.epoch if mapping is None else mapping.epoch)
             if second is not None and second.progress is not None:
                 second.progress.begin()
         self._world.listener_changed(stream.session_id)
@@ -321,7 +338,7 @@ class Carriage:
         stream = self.stream
         if stream is None or not stream.purpose.requests or not self._second_run(stream).may_be:
             return self._without_answers(reason)
-        if await self._world.keeper.is_taken(stream):
+        if self._course.mapping is not None and await self._world.keeper.is_taken(stream):
             return Tail(cut="another proxy reads this stream")
         self._barren = 0
         second = self._second_run(stream)
@@ -340,7 +357,8 @@ class Carriage:
         stream = self.stream
         if stream is None or not stream.purpose.requests:
             return Tail()
-        upstream = "" if self._course.mapping is None else self._course.mapping.upstream.name
+        mapping = self._course.mapping
+        upstream = self._course.upstream if mapping is None else mapping.upstream.name
         data = []
         for request_id in sorted(stream.unanswered, key=str):
             data.append(stream.inject(broken_off(request_id, upstream, reason)))

@@ -113,8 +113,8 @@ class Course:
         """The session works where it is now: how often it was lost before counts no more."""
         self._moves = 0
 
-    def anew(self, mapping: SessionMapping, *, is_first: bool, spent: int = 0) -> None:
-        """Go another time, for a stream that goes on; `mapping` is where its session is by now.
+    def anew(self, mapping: SessionMapping | None, *, is_first: bool, spent: int = 0) -> None:
+        """Go another time, for a stream that goes on; `mapping` is where its session is by now, if it has one.
 
         Unless it is the first time since the stream worked, those that failed are not tried before others. So many
         attempts as are `spent` count as made.

@@ -21,8 +21,11 @@ def request_leg(
         edits += [*request_edits(mapping), _UNCODED]
     elif asked.initialize is not None:
         edits += [(SESSION_ID_HEADER, None), _UNCODED]
-    elif asked.era is Era.MODERN:
-        edits.append((SESSION_ID_HEADER, None))  # there it has no meaning, and at a server of both eras another's
+    else:
+        if asked.era is Era.MODERN:
+            edits.append((SESSION_ID_HEADER, None))  # there it has no meaning, and at a server of both eras another's
+        if sends is not Sends.REQUEST:
+            edits.append(_UNCODED)
     return Leg(member.endpoint, member.endpoint.target(pool.route.path, asked.path), edits, sends)
 
 

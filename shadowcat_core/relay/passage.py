@@ -127,7 +127,7 @@ class Passage:
                 return Gather(
                     MAX_HANDSHAKE_BYTES, lambda body: answered_in(initialize, status, headers, body) is not None
                 )
-            return Pass()
+            return self._let_pass(status, headers)
         if asked.method == "DELETE" or (status in LOST and self._course.may_move):
             return Gather(MAX_REFUSAL_BYTES)
         return self._let_pass(status, headers)
@@ -266,9 +266,7 @@ class Passage:
 
     def _let_pass(self, status: int, headers: HeaderLookup, *, begins: bool = False) -> Pass:
         mapping = self.mapping
-        if mapping is None:
-            return Pass()
-        edits = response_edits(mapping, headers.get(SESSION_ID_HEADER), begins=begins)
+        edits = [] if mapping is None else response_edits(mapping, headers.get(SESSION_ID_HEADER), begins=begins)
         if not begins:
             self.carriage = Carriage.of_answer(self._world, self._course, self.asked, status, headers)
         return Pass(edits)

@@ -21,6 +21,7 @@ from shadowcat_core.relay.said import NOT_FOUND, UPSTREAM_FAILS, says_lost
 from shadowcat_core.relay.steps import GoOn, Leg, Sends
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import ResumableStream
+from shadowcat_core.sessions import SessionMapping
 from shadowcat_core.sessions.lifecycle import Refusal
 from shadowcat_core.sse import encode
 from shadowcat_core.upstreams import Member, SendAgain
@@ -62,7 +63,10 @@ class SecondRun:
             StoreUnavailable: the store does not say where its session is.
         """
         self.why = reason
-        found = await self._world.manager.use(self._stream.session_id, self._asked.authorization, self._asked.caller)
+        found: SessionMapping | Refusal | None = None
+        if self._course.mapping is not None:
+            asked = self._asked
+            found = await self._world.manager.use(self._stream.session_id, asked.authorization, asked.caller)
         if isinstance(found, Refusal):
             return None
         self._course.anew(found, is_first=True, spent=self._runs)
@@ -107,7 +111,8 @@ class SecondRun:
         if status in UPSTREAM_FAILS:
             return await self.next(reason)
         ids = [message.id for message in asked.requests]
-        if says_lost(asked.method, status, headers, body, ids) and (status == NOT_FOUND or not course.is_just_begun):
+        is_lost = course.mapping is not None and says_lost(asked.method, status, headers, body, ids)
+        if is_lost and (status == NOT_FOUND or not course.is_just_begun):
             course.lost()
             return await self.next(reason)
         self.is_awaited = False

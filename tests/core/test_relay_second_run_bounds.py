@@ -19,6 +19,7 @@ from tests.core.relay_parts import (
 )
 from tests.core.relay_second_runs import LOST_7, progress, safe_world, second_run
 from tests.core.resumption_world import settle
+from tests.core.upstream_parts import file, route
 
 pytest_plugins = ["tests.core.relay_fixtures"]
 
@@ -96,6 +97,24 @@ async def test_a_tools_hints_are_asked_for_when_its_stream_breaks(world):
     await its.time.finish(exchange.task)
     assert exchange.payloads == [result(7)]
     assert its.proxy.caught_up
+
+
+async def test_what_is_not_safe_any_more_is_not_sent_a_third_time(world):
+    its = safe_world(world)
+    client = await begun(its)
+    exchange, _ = await called(client)
+    policy = its.proxy.pool.route.retry
+    connection = Connection()
+    its.servers["a"].then("tools/call", event_stream(connection, content_encoding="gzip"))
+    its.servers["a"].break_off("reset")
+    await settle()
+    its.proxy.relay.apply(file(route("a", health=its.options["health"])))
+    assert its.proxy.pool.route.retry != policy
+    connection.close("reset")
+    await its.time.finish(exchange.task)
+    assert [error_in(each) for each in exchange.payloads] == [LOST_7]
+    assert its.servers["a"].methods().count("tools/call") == 2
+    assert "sent again: reset" in json.loads(exchange.payloads[0])["error"]["message"]
 
 
 @pytest.mark.parametrize(

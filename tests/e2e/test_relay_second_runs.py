@@ -47,10 +47,10 @@ class Play:
         return [each["progress"] for each in self.heard if "progress" in each]
 
     @asynccontextmanager
-    async def calling(self, line: Line, tool: str) -> AsyncIterator[asyncio.StreamReader]:
+    async def calling(self, line: Line, tool: str, mode: str = "legacy") -> AsyncIterator[asyncio.StreamReader]:
         """One call by a client of the SDK; it has come to its end with the block."""
         process = await asyncio.create_subprocess_exec(
-            *(PYTHONS[line], HERE / "clients" / "one_call.py", self.url, tool),
+            *(PYTHONS[line], HERE / "clients" / "one_call.py", self.url, tool, "--mode", mode),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             env=environment(),
@@ -138,3 +138,15 @@ async def test_a_server_whose_events_have_ids_makes_no_difference_when_it_is_kil
     assert play.progress == [1, 2, 3, 4]
     assert play.heard[-1] == {"result": "the call"}
     assert len(play.entries("begin")) == 2
+
+
+@pytest.mark.parametrize("tool", ["look", "transfer"])
+@pytest.mark.parametrize("play", [("sdk2", "AB")], indirect=True, ids=["another"])
+async def test_calls_of_the_modern_era_which_has_no_sessions_fare_alike(play: Play, tool: str):
+    async with play.calling("sdk2", tool, "2026-07-28") as stdout:
+        await play.hear(stdout, 2)
+        play.kill_who_runs_it()
+    is_safe = tool == "look"
+    assert play.progress == ([1, 2, 3, 4] if is_safe else [1, 2])
+    assert play.heard[-1] == {"result": "the call"} if is_safe else play.heard[-1]["data"]["mayHaveRun"]
+    assert len(play.entries("begin")) == (2 if is_safe else 1)

@@ -80,13 +80,14 @@ class Works:
         return await self._run("look", call, ctx)
 
     async def _run(self, tool: str, call: str, ctx: Context) -> str:
-        session = ctx.request_context.request.headers["mcp-session-id"]
+        session = ctx.request_context.request.headers.get("mcp-session-id", "")
         self._ledger.write("begin", tool, call, session)
         for step in range(1, STEPS + 1):
             await asyncio.sleep(self._step_s)
             await ctx.report_progress(step, STEPS, call)
         self._ledger.write("end", tool, call, session)
-        await self._tell(session, ctx)
+        if session:
+            await self._tell(session, ctx)
         return call
 
     async def _tell(self, session: str, ctx: Context) -> None:
