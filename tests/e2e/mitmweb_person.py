@@ -56,6 +56,14 @@ class Person:
         """Change options."""
         await self._post("options", method="PUT", json=options)
 
+    async def intercepted(self, path: str, said: bytes) -> dict[str, Any]:
+        """The flow with these bytes in its request, once it is intercepted."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                if any(flow["intercepted"] for flow in await self.flows()):
+                    return await self.latest(path, said=said)
+                await asyncio.sleep(_LOOK_S)
+
     async def ended(self, flow: dict[str, Any], *, within_s: float = WITHIN_S) -> dict[str, Any]:
         """The flow, once it has come to an end."""
         async with asyncio.timeout(within_s):

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from tests.e2e import wire
+from tests.e2e.authority import Authority
 from tests.e2e.mitmweb_person import Person, at_mitmweb, has_ended
+from tests.e2e.origin_h2 import serve_h2
 from tests.e2e.proxies import Proxies
+from tests.e2e.raw_client_h2 import connect_h2
 from tests.e2e.relay_lanes import Lanes, calling
 from tests.e2e.relay_servers import CLOSED, SESSION, UNREACHABLE, numbered, numbers, say
 
@@ -20,16 +23,28 @@ MODES = ["regular", "reverse:http://127.0.0.1:1"]
 
 
 @pytest.fixture(scope="module", params=MODES, ids=["regular", "reverse"])
-def lanes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
+def lanes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> Iterator[Lanes]:
     folder: Path = tmp_path_factory.mktemp("by_hand")
-    kinds = {"plain": ({}, 20), "impatient": (IMPATIENT, 4), "hasty": (HASTY, 2), "keyed": ({}, 2)}
+    kinds = {
+        "plain": ({}, 20),
+        "impatient": (IMPATIENT, 4),
+        "hasty": (HASTY, 2),
+        "keyed": ({}, 2),
+        "tls": ({"scheme": "https"}, 1),
+    }
     with Proxies(folder) as proxies:
         made = Lanes(folder, kinds)
         for route in made.routes:
             if route["name"].startswith("keyed"):
                 route["upstreams"][0]["headers"] = {"Authorization": "Bearer of-a-alone"}
         made.save()
-        made.proxy = proxies.web(request.param, shadowcat_upstreams=str(made.file))
+        made.proxy = proxies.web(
+            request.param,
+            shadowcat_upstreams=str(made.file),
+            ssl_verify_upstream_trusted_ca=str(authority.ca_file),
+        )
         yield made
 
 
@@ -263,3 +278,52 @@ async def test_a_stream_that_breaks_off_while_it_is_replayed_goes_on(lanes: Lane
         await again.send(wire.sse(wire.result(1, which="the rest"), event_id="2"))
         await again.end()
         assert b"the rest" in await person.body(await person.ended(flow))
+
+
+async def test_a_replay_that_waits_for_a_server_ends_when_it_is_killed(lanes: Lanes, person: Person):
+    async with lanes.lane() as lane:
+        _, flow = await called(lane, person)
+        await lane.a.die()
+        await person.press("replay", flow)
+        await person.press("kill", flow)
+        assert (await person.ended(flow))["error"]["msg"] == "Connection killed."
+        await lane.a.start()
+        flow = await person.latest(lane.path, said=b"notifications/initialized")
+        await person.press("replay", flow)
+        await person.ended(flow)
+        assert len(lane.a.asked("tools/call")) == 1
+
+
+async def test_what_a_person_edits_while_a_request_is_intercepted_is_sent(lanes: Lanes, person: Person):
+    async with lanes.lane() as lane:
+        client, _ = await called(lane, person)
+        await person.set(intercept=f"~q & ~u {lane.path}")
+        await client.call(message_id=2, tool="intercepted")
+        flow = await person.intercepted(lane.path, b'"intercepted"')
+        await person.edit(flow, content=(await person.body(flow, "request")).decode().replace("intercepted", "edited"))
+        await person.set(intercept="")
+        await person.press("resume", flow)
+        exchange = await lane.a.exchange()
+        assert b'"edited"' in exchange.request.body
+        assert exchange.request.header(SESSION) == lane.a.begun[0]
+        await say(exchange)
+        assert (await client.answer())["id"] == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+async def test_the_call_of_an_http2_client_is_sent_again(lanes: Lanes, person: Person, authority: Authority, kind: str):
+    tls = authority.server_context("h2", "http/1.1") if kind == "tls" else None
+    async with lanes.lane(kind, tls=tls, h2=serve_h2) as lane:
+        first, _ = await called(lane, person)
+        async with connect_h2(lane.proxy.port, lane.proxy.tls_context()) as client:
+            body = wire.request("tools/call", {"name": "over-h2", "arguments": {}}, era="legacy")
+            stream = await client.post(lane.path, first.headers(), body)
+            await say(await lane.a.exchange())
+            await client.rest(stream)
+        flow = await person.latest(lane.path, said=b"over-h2")
+        assert flow["request"]["http_version"] == "HTTP/2.0"
+        await person.press("replay", flow)
+        exchange = await lane.a.exchange()
+        assert (exchange.request.body, exchange.request.header(SESSION)) == (body, lane.a.begun[0])
+        await say(exchange, which="again")
+        assert b"again" in await person.body(await person.ended(flow))
