@@ -81,7 +81,7 @@ def main(quick: bool = False) -> list[Figure]:
     figures = [
         Figure(f"full collection, {name}, of that without", share, "×", MOST_OF_PLAIN) for name, share in shares.items()
     ]
-    print_figures("Pauses", figures)
+    print_figures(console, "Pauses", figures)
     return figures
 
 
