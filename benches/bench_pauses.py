@@ -28,7 +28,7 @@ from tests.e2e.proxies import SHADOWCAT, Proxies
 
 SUITE, LED = "suite", "upstreams, memory"
 SCRIPT = Path(__file__).parent / "collect.py"
-MOST_OF_PLAIN = 0.2
+MOST_OF_PLAIN_PERCENT = 20.0
 
 
 def started(stack: ExitStack, folder: Path) -> list[Variant]:
@@ -75,11 +75,12 @@ def main(quick: bool = False) -> list[Figure]:
     console = Console()
     console.print(table)
     shares = {
-        name: statistics.median(a / b for a, b in zip(pauses.found[name], pauses.found[PLAIN], strict=True))
+        name: statistics.median(100 * a / b for a, b in zip(pauses.found[name], pauses.found[PLAIN], strict=True))
         for name in (SUITE, LED)
     }
     figures = [
-        Figure(f"full collection, {name}, of that without", share, "×", MOST_OF_PLAIN) for name, share in shares.items()
+        Figure(f"full collection, {name}, of that without", share, "%", MOST_OF_PLAIN_PERCENT)
+        for name, share in shares.items()
     ]
     print_figures(console, "Pauses", figures)
     return figures
