@@ -30,7 +30,7 @@ def mortal(request, tmp_path):
 
 @pytest.fixture
 async def store(mortal):
-    made = RedisStore.from_url(mortal.url, timeout_ms=5_000)
+    made = RedisStore.from_url(mortal.url, timeout_ms=30_000)
     yield made
     await made.aclose()
 
@@ -135,14 +135,14 @@ async def test_without_the_policy_an_outage_is_an_error_and_ends_with_it(store, 
 
 
 async def test_a_server_that_hangs_is_waited_for_so_long_and_no_longer(mortal, given):
-    store = RedisStore.from_url(mortal.url, timeout_ms=200)
+    store = RedisStore.from_url(mortal.url, timeout_ms=2_000)
     record = a_session(given)
     await store.create(record)
     mortal.pause()
     answers = await asyncio.gather(*[store.touch(record.session_id) for _ in range(100)], return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoreUnavailable}
     mortal.resume()
-    patient = RedisStore.from_url(mortal.url, timeout_ms=20_000)
+    patient = RedisStore.from_url(mortal.url, timeout_ms=30_000)
     assert await patient.touch(record.session_id) == record.mapping
     await patient.aclose()
     await store.aclose()
@@ -159,7 +159,7 @@ async def test_an_answer_that_is_an_error_is_said(store, mortal, given):
 
 
 async def test_two_stores_with_different_prefixes_know_nothing_of_each_other(store, given, mortal):
-    other = RedisStore.from_url(mortal.url, prefix="other")
+    other = RedisStore.from_url(mortal.url, prefix="other", timeout_ms=30_000)
     record = a_session(given)
     await store.create(record)
     assert await other.get(record.session_id) is None
@@ -169,7 +169,7 @@ async def test_two_stores_with_different_prefixes_know_nothing_of_each_other(sto
 
 async def test_an_index_that_lost_a_session_is_put_right_by_expiry(redis_server):
     clock = SetClock()
-    store = RedisStore.from_url(redis_server.url, prefix=secrets.token_hex(4), clock_ms=clock, timeout_ms=10_000)
+    store = RedisStore.from_url(redis_server.url, prefix=secrets.token_hex(4), clock_ms=clock, timeout_ms=30_000)
     given = Given(store, Settings(clock), clock)
     gone, there = await given.session(), await given.session()
     key = store._keys.session(gone.session_id)[0]
@@ -183,7 +183,7 @@ async def test_an_index_that_lost_a_session_is_put_right_by_expiry(redis_server)
 
 async def test_a_session_that_is_over_leaves_nothing_behind(redis_server):
     clock, prefix = SetClock(), secrets.token_hex(4)
-    store = RedisStore.from_url(redis_server.url, prefix=prefix, clock_ms=clock, timeout_ms=10_000)
+    store = RedisStore.from_url(redis_server.url, prefix=prefix, clock_ms=clock, timeout_ms=30_000)
     client = Redis.from_url(redis_server.url)
     given = Given(store, Settings(clock), clock)
 
@@ -208,7 +208,7 @@ async def test_a_session_that_is_over_leaves_nothing_behind(redis_server):
 
 async def test_a_session_that_came_back_while_it_was_taken_away_stays_in_the_index(redis_server):
     clock = SetClock()
-    store = RedisStore.from_url(redis_server.url, prefix=secrets.token_hex(4), clock_ms=clock, timeout_ms=10_000)
+    store = RedisStore.from_url(redis_server.url, prefix=secrets.token_hex(4), clock_ms=clock, timeout_ms=30_000)
     record = await Given(store, Settings(clock), clock).session()
     clock.advance(IDLE_MS)
     now_ms = clock()
@@ -288,7 +288,7 @@ async def test_a_server_killed_and_restarted_under_load_loses_nothing(mortal, gi
     await until(lambda: not any(proxy.is_away for proxy in proxies))
     for proxy in proxies:
         await proxy.aclose()
-    truth = RedisStore.from_url(mortal.url, timeout_ms=10_000)
+    truth = RedisStore.from_url(mortal.url, timeout_ms=30_000)
     assert await truth.count() == 20
     for session_id, position in sessions:
         missed = await truth.after(session_id, event_id("s", max(0, position - 50)), limit=1_000)

@@ -126,7 +126,7 @@ async def bed(folder: Path, redis: RedisServer, on_outage: OnOutage) -> AsyncIte
 
 async def stored(redis: RedisServer) -> dict[str, SessionMapping]:
     """Every session that the store has, by the client's id."""
-    store = RedisStore.from_url(redis.url)
+    store = RedisStore.from_url(redis.url, timeout_ms=30_000)
     try:
         found: dict[str, SessionMapping] = {}
         page = await store.list()

@@ -47,7 +47,7 @@ def redis(server: RedisServer) -> MakeStore:
 
     @asynccontextmanager
     async def make(settings: Settings) -> AsyncIterator[RedisStore]:
-        store = RedisStore.from_url(server.url, prefix=secrets.token_hex(8), timeout_ms=10_000, **options(settings))
+        store = RedisStore.from_url(server.url, prefix=secrets.token_hex(8), timeout_ms=30_000, **options(settings))
         try:
             yield store
         finally:
@@ -62,7 +62,7 @@ def cluster(server: RedisServer) -> MakeStore:
     @asynccontextmanager
     async def make(settings: Settings) -> AsyncIterator[RedisStore]:
         client = RedisCluster(host="127.0.0.1", port=server.port)
-        store = RedisStore(client, prefix=secrets.token_hex(8), **options(settings))
+        store = RedisStore(client, prefix=secrets.token_hex(8), timeout_ms=30_000, **options(settings))
         try:
             yield store
         finally:
