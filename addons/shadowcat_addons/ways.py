@@ -21,7 +21,7 @@ from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
 from shadowcat_core.jsonrpc import error_response
-from shadowcat_core.mcp import Direction, is_event_stream
+from shadowcat_core.mcp import is_event_stream
 from shadowcat_core.messages import Message, MessageBatch
 from shadowcat_core.relay import Asked, Leg, Passage, Relay, Reply, broken_off, edited
 from shadowcat_core.resumption import WayBack
@@ -298,7 +298,7 @@ def _messages_of(exchange: Exchange, its_flow: http.HTTPFlow) -> Sequence[Messag
     """The messages of a request as it goes out, which an interceptor may have changed."""
     request = its_flow.request
     body = decoded_body(request.raw_content or b"", request.headers.get("content-encoding", ""))
-    return list(MessageBatch.of_body(body or b"", exchange.context(Direction.CLIENT_TO_SERVER), exchange.started_ns))
+    return list(exchange.asked_in(body or b""))
 
 
 def _copied(asked: http.Request) -> http.Request:

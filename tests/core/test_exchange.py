@@ -80,6 +80,15 @@ def test_an_exchange_knows_what_was_asked(registry):
     assert ask(registry, "g", {**CALL, "method": "subscriptions/listen"}).listens
 
 
+def test_what_goes_to_the_server_is_read_again_only_when_it_was_changed(registry):
+    exchange = ask(registry, "f")
+    assert exchange.asked_in(body(CALL)) is exchange.asked
+    changed = exchange.asked_in(body(CALL | {"id": 8}))
+    assert [message.id for message in changed] == [8]
+    assert [message.id for message in exchange.asked] == [7]
+    assert not list(exchange.asked_in(b""))
+
+
 def test_an_exchange_without_a_body_asks_nothing(registry):
     exchange = ask(registry, "f", None)
     assert (list(exchange.asked), exchange.requests, exchange.calls, exchange.listens) == ([], [], [], False)
