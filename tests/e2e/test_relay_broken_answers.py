@@ -212,3 +212,37 @@ async def test_a_call_that_has_asked_its_client_something_is_not_sent_again(lane
         await exchange.reset()
         assert (await stream.rest())[-1]["error"]["code"] == CLOSED
         assert len(lane.a.asked("tools/call")) == 1
+
+
+async def test_calls_of_the_modern_era_go_again_and_their_events_stay_as_they_are(lanes: Lanes):
+    async with lanes.lane("safe") as lane, connect(lane.proxy.port) as line:
+        await lane.a.start()
+        await lane.b.start()
+        params = {"name": "echo", "arguments": {}, "_meta": {"progressToken": TOKEN}}
+        await line.send("POST", lane.path, wire.headers("tools/call", "echo"), wire.request("tools/call", params))
+        first, other = await _whoever_is_asked(lane)
+        await first.head()
+        stream = Stream(await line.response())
+        await first.send(progress(1) + progress(2) + answer()[:30])
+        assert steps(await stream.messages(2)) == [1, 2]
+        await first.reset()
+        again, _ = await _whoever_is_asked(lane)
+        assert again.request.body == first.request.body
+        for name in ("mcp-method", "mcp-name", "mcp-protocol-version"):
+            assert again.request.header(name) == first.request.header(name)
+        await again.head()
+        await again.send(progress(1) + progress(2) + progress(3) + answer())
+        await again.end()
+        assert await stream.response.rest() == progress(3) + answer()
+        assert other.begun == []
+
+
+async def _whoever_is_asked(lane: Lane) -> tuple[Any, Server]:
+    """The next request at either server, and the other one."""
+    asking = {asyncio.create_task(each.exchange()): other for each, other in ((lane.a, lane.b), (lane.b, lane.a))}
+    done, pending = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    for each in pending:
+        each.cancel()
+    await asyncio.wait(pending)
+    (asked,) = done
+    return asked.result(), asking[asked]
