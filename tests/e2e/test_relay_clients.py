@@ -14,7 +14,7 @@ from tests.e2e import wire
 from tests.e2e.origin import WITHIN_S
 from tests.e2e.proxies import SCRIPTS, Proxies, Proxy
 from tests.e2e.relay_lanes import Lanes, put
-from tests.e2e.relay_servers import CLOSED, UNREACHABLE, numbered, numbers, say
+from tests.e2e.relay_servers import CLOSED, SESSION, UNREACHABLE, accept, numbered, numbers, say
 
 BROKEN = (h11.RemoteProtocolError, ConnectionError, AssertionError)
 RELAYED, JUDGING = SCRIPTS / "relayed.py", SCRIPTS / "judging.py"
@@ -224,6 +224,29 @@ async def test_an_event_that_is_held_while_its_client_leaves_is_there_when_it_co
         rest = await back.rest()
         assert numbers(rest) == [4]
         assert rest[-1]["id"] == 1
+
+
+@pytest.mark.parametrize("where", ["the first connection", "another one"])
+async def test_a_server_whose_request_is_blocked_hears_so_in_its_own_session(judging: Lanes, where: str):
+    async with judging.lane() as lane:
+        client, exchange, stream = await calling(lane)
+        await exchange.send(judged(1, event_id="1"))
+        assert numbers(await stream.messages(1)) == [1]
+        if where == "another one":
+            await exchange.reset()
+            exchange = await lane.a.exchange()
+            await exchange.head()
+        asked = {"jsonrpc": "2.0", "id": "asked", "method": "sampling/createMessage", "params": {"text": "EVIL"}}
+        await exchange.send(wire.sse(asked, event_id="2"))
+        said = await lane.a.exchange()
+        assert (said.request.target, said.request.header(SESSION)) == ("/mcp", lane.a.begun[0])
+        answer = json.loads(said.request.body)
+        assert (answer["id"], answer["error"]["message"]) == ("asked", "evil")
+        await accept(said)
+        await exchange.send(wire.sse(wire.result(1), event_id="3"))
+        await exchange.end()
+        assert (await stream.rest())[-1]["id"] == 1
+        assert client.session not in str(lane.a.requests)
 
 
 async def test_a_stream_that_a_fault_cuts_is_come_back_to(lanes: Lanes):
