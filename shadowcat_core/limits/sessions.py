@@ -114,11 +114,11 @@ VOUCHING_TIMEOUT_S = Limit(
     5,
     unit="s",
     reason="Asking a server whether a refreshed token is genuine: two pings. The client's request waits meanwhile; "
-    "later it is answered with 503 and may be sent again.",
+    "later it gets an error that lets it try again (-31001).",
 )
 MAX_FAILED_VOUCHINGS = Limit(
     5,
     unit="questions",
     reason="Questions of one session within a minute that did not show a refreshed token to be genuine. Further tokens "
-    "are answered with 503 unasked, so that who writes tokens himself cannot have a server flooded.",
+    "get that error unasked, so that who writes tokens himself cannot have a server flooded.",
 )
