@@ -42,6 +42,13 @@ MAX_CARRIED_ID_BYTES = Limit(
     reason="A server's event id that is carried inside ours, so that a stream can be resumed there whatever the log "
     "has. Real ones have up to 80; a longer one is known to the log alone.",
 )
+GATHERING_MS = Limit(
+    5,
+    unit="ms",
+    reason="How long events gather before they are written to a log in SQLite or Redis, each step of which costs more "
+    "than they do: an answer that is streamed at once takes one. What a proxy that is killed had not written its "
+    "server has to send again.",
+)
 READING_BEAT_S = Limit(
     5,
     unit="s",

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from shadowcat_core.errors import StoreUnavailable
+from shadowcat_core.limits import GATHERING_MS
 from shadowcat_core.relay.opening import open_store, session_key
 from shadowcat_core.relay.relay import Relay
 from shadowcat_core.sessions import ClockMs, CredentialBinder, SessionMapping, StoreReport, Upstream, wall_clock_ms
 from shadowcat_core.sessions.lifecycle import Ask
 from shadowcat_core.sessions.manager import Revived, SessionManager
-from shadowcat_core.upstreams import Fleet, UpstreamsFile
+from shadowcat_core.upstreams import Fleet, StoreKind, UpstreamsFile
 
 
 def relay_of(
@@ -50,6 +51,7 @@ def relay_of(
         fleet,
         manager,
         store,
+        gather_s=0 if sessions.address.kind is StoreKind.MEMORY else int(GATHERING_MS) / 1000,
         clock_s=clock_s,
         sleep=sleep,
         catch_up=catch_up,

@@ -43,13 +43,16 @@ class Relay:
         manager: SessionManager,
         store: Store,
         *,
+        gather_s: float = 0.0,
         clock_s: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         catch_up: Callable[[], object] = lambda: None,
         on_store: Callable[[StoreUnavailable], object] = lambda _exc: None,
         on_moved: Callable[[SessionMapping, Revived], object] = lambda _before, _revived: None,
     ) -> None:
-        """Put the parts together. `on_store` hears of each event that cannot be logged; for the rest see `World`."""
+        """Put the parts together. `gather_s` is as in `StreamKeeper`, `on_store` hears of each event that cannot be
+        logged; for the rest see `World`.
+        """
         self.fleet = fleet
         self.manager = manager
         self.store = store
@@ -58,7 +61,7 @@ class Relay:
         self._on_moved = on_moved
         self._world = World(
             manager,
-            StreamKeeper(store, sleep=sleep, on_outage=on_store, on_taken=self._taken),
+            StreamKeeper(store, gather_s=gather_s, sleep=sleep, on_outage=on_store, on_taken=self._taken),
             clock_s,
             sleep,
             catch_up,

@@ -35,18 +35,25 @@ class KeptStream:
         self.changed = asyncio.Event()
         self.writer.wake()
 
+    def tell(self, remark: bytes) -> None:
+        """Leave word for other proxies, at once: one of them may be asked for the stream in a moment."""
+        self.stream.remark(remark)
+        self.writer.hurry()
+
 
 class StreamKeeper:
     """All streams of a proxy that clients can come back for. Belongs to one event loop.
 
     `on_outage` hears of each failed write to the log, `on_taken` of a stream that another proxy took over, whose client
-    goes on in another one, or whose session has ended: reading it on is of no use.
+    goes on in another one, or whose session has ended: reading it on is of no use. Events that come within `gather_s`
+    are written in one step, with the opening and the closing of their stream: more than 0 for a log on disk or network.
     """
 
     def __init__(
         self,
         log: EventLog,
         *,
+        gather_s: float = 0.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         on_outage: Callable[[StoreUnavailable], object] = lambda _exc: None,
         on_taken: Callable[[ResumableStream], object] = lambda _stream: None,
@@ -54,6 +61,7 @@ class StreamKeeper:
     ) -> None:
         self.log = log
         self.sleep = sleep
+        self._gather_s = gather_s
         self._on_outage = on_outage
         self._on_taken = on_taken
         self._room = room or UnloggedRoom()
@@ -87,6 +95,7 @@ class StreamKeeper:
             self.log,
             stream,
             is_opened=is_opened,
+            gather_s=self._gather_s,
             sleep=self.sleep,
             on_outage=self._on_outage,
             on_taken=lambda: self._lose(stream),
@@ -105,7 +114,7 @@ class StreamKeeper:
         """The client has left, and the server is still read: a client that turns up elsewhere can be told."""
         kept = self.find(stream.session_id, stream.stream_id)
         if kept is not None:
-            stream.remark(STILL_READ)
+            kept.tell(STILL_READ)
             kept.left_at = stream.position
 
     def come_back(self, stream: ResumableStream) -> None:
@@ -146,7 +155,7 @@ class StreamKeeper:
         if stream.is_complete:
             kept.writer.close()
         elif kept.left_at is not None:
-            stream.remark(READ_NO_MORE)  # else who comes back would wait for what this proxy still hears
+            kept.tell(READ_NO_MORE)  # else who comes back would wait for what this proxy still hears
         kept.change()
 
     def give_up(self, stream: ResumableStream) -> None:
@@ -165,9 +174,7 @@ class StreamKeeper:
 
     async def flush(self) -> None:
         """Wait until the log has all there is."""
-        for kept in self._kept.values():
-            kept.writer.wake()
-        await asyncio.gather(*(kept.writer.written() for kept in list(self._kept.values())))
+        await asyncio.gather(*(kept.writer.written() for kept in self._kept.values()))
 
     async def aclose(self) -> None:
         """Write no more. Whoever wants the rest in the log waits for `flush` before, as long as seems good."""

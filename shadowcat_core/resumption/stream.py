@@ -158,6 +158,11 @@ class ResumableStream:
         """The latest notification of progress that came before an answer; empty when there was none."""
         return self._progress
 
+    @property
+    def is_pressed_for_room(self) -> bool:
+        """True when what waits for the log takes half of the room: it had better be written at once."""
+        return 2 * self._unlogged_bytes > self._max_unlogged_bytes or 2 * self._room.used > self._room.limit
+
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the server's and give those to send on: whole frames, with our ids. May be empty.
 

@@ -176,7 +176,7 @@ class WayBack:
         if not self._is_announced:
             # Its server may have handed it to another proxy without a word; the log would know.
             self._is_announced = True
-            here.stream.remark(CAME_BACK)
+            here.tell(CAME_BACK)
             return
         await here.changed.wait()
         if here.is_given_up:

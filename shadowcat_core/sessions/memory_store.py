@@ -158,20 +158,26 @@ class MemoryStore:
     async def count(self, upstream: str | None = None) -> int:
         return len(self._sessions) if upstream is None else self._per_upstream[upstream]
 
-    async def open_stream(self, session_id: str, stream_id: str, label: str = "") -> bool:
+    async def open_stream(
+        self, session_id: str, stream_id: str, label: str = "", events: Sequence[Event] = (), *, closed: bool = False
+    ) -> bool:
         stream = StreamInfo(stream_id, label)
         session = self._living(session_id)
         if session is None:
             return False
-        if stream_id not in session.streams:
-            self._events.open(session.streams, stream)
+        buffer = session.streams.get(stream_id) or self._events.open(session.streams, stream)
+        if events and not self._append(buffer, events, 0):
+            return False
+        buffer.closed = buffer.closed or closed
         return True
 
-    async def append(self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int) -> bool:
+    async def append(
+        self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int, closed: bool = False
+    ) -> bool:
         buffer = self._stream(session_id, stream_id)
-        if buffer is None or buffer.closed or buffer.position != position:
+        if buffer is None or not self._append(buffer, events, position):
             return False
-        self._events.put(buffer, events, self._clock_ms())
+        buffer.closed = closed
         return True
 
     async def after(self, session_id: str, last_event_id: str, limit: int = MISSED_EVENTS_PAGE) -> Missed | None:
@@ -249,6 +255,12 @@ class MemoryStore:
     def _stream(self, session_id: str, stream_id: str) -> StreamBuffer | None:
         session = self._living(session_id)
         return None if session is None else session.streams.get(stream_id)
+
+    def _append(self, buffer: StreamBuffer, events: Sequence[Event], position: int) -> bool:
+        if buffer.closed or buffer.position != position:
+            return False
+        self._events.put(buffer, events, self._clock_ms())
+        return True
 
     def _keep(self, session: HeldSession) -> None:
         self._sessions[session.session_id] = session

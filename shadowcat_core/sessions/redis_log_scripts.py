@@ -80,9 +80,13 @@ end
 OPEN: Final = Script(
     _LOG
     + """
--- ARGV: now, id, label, how many streams there may be
+-- ARGV: now, id, label, how many streams there may be, closed, then as `push`
 if not alive() then return 0 end
-if not read(ARGV[2]) then make(ARGV[2], ARGV[3], 0, tonumber(ARGV[4])) end
+local s, has_events = read(ARGV[2]), #ARGV > 8
+if has_events and s and (s.closed == '1' or s.position ~= 0) then return 0 end
+s = s or make(ARGV[2], ARGV[3], 0, tonumber(ARGV[4]))
+if ARGV[5] == '1' then s.closed = '1' end
+if has_events then push(ARGV[2], s, 6) else write(ARGV[2], s) end
 return 1
 """
 )
@@ -90,10 +94,11 @@ return 1
 APPEND: Final = Script(
     _LOG
     + """
--- ARGV: now, id, position, then as `push`
+-- ARGV: now, id, position, closed, then as `push`
 local s = alive() and read(ARGV[2])
 if not s or s.closed == '1' or s.position ~= tonumber(ARGV[3]) then return 0 end
-push(ARGV[2], s, 4)
+s.closed = ARGV[4]
+push(ARGV[2], s, 5)
 return 1
 """
 )

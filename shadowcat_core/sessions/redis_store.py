@@ -213,14 +213,18 @@ class RedisStore:
     async def count(self, upstream: str | None = None) -> int:
         return await self._index.count(upstream)
 
-    async def open_stream(self, session_id: str, stream_id: str, label: str = "") -> bool:
+    async def open_stream(
+        self, session_id: str, stream_id: str, label: str = "", events: Sequence[Event] = (), *, closed: bool = False
+    ) -> bool:
         stream = StreamInfo(stream_id, label)
-        most = self._retention.max_streams
-        return bool(await self._run(log.OPEN, session_id, stream.stream_id, stream.label, most))
+        head = (stream.stream_id, stream.label, self._retention.max_streams, int(closed))
+        return bool(await self._run(log.OPEN, session_id, *head, *self._pushed(events)))
 
-    async def append(self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int) -> bool:
+    async def append(
+        self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int, closed: bool = False
+    ) -> bool:
         pushed = self._pushed(events)
-        return bool(await self._run(log.APPEND, session_id, stream_id, position, *pushed))
+        return bool(await self._run(log.APPEND, session_id, stream_id, position, int(closed), *pushed))
 
     async def after(self, session_id: str, last_event_id: str, limit: int = MISSED_EVENTS_PAGE) -> Missed | None:
         check_page(limit)

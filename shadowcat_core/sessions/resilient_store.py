@@ -212,15 +212,21 @@ class ResilientStore:
     async def count(self, upstream: str | None = None) -> int:
         return await self._read(lambda store: store.count(upstream))
 
-    async def open_stream(self, session_id: str, stream_id: str, label: str = "") -> bool:
-        return await self._change(session_id, lambda store: store.open_stream(session_id, stream_id, label))
+    async def open_stream(
+        self, session_id: str, stream_id: str, label: str = "", events: Sequence[Event] = (), *, closed: bool = False
+    ) -> bool:
+        return await self._change(
+            session_id, lambda store: store.open_stream(session_id, stream_id, label, events, closed=closed)
+        )
 
-    async def append(self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int) -> bool:
+    async def append(
+        self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int, closed: bool = False
+    ) -> bool:
         if await self._outage.is_over():
             try:
-                appended = await self._primary.append(session_id, stream_id, events, position=position)
+                appended = await self._primary.append(session_id, stream_id, events, position=position, closed=closed)
                 if appended:
-                    await self._follow(session_id, stream_id, events, position)
+                    await self._follow(session_id, stream_id, events, position, closed=closed)
                 if appended or not await self._has_lost_stream(session_id, stream_id, position):
                     return appended
             except StoreUnavailable as exc:
@@ -230,7 +236,7 @@ class ResilientStore:
         if await self._local.stream_of(session_id, event_id(stream_id, 0)) is None:
             # Its events so far are in the store that is away; who writes it knows how many there were.
             await self._local.restore_stream(session_id, StreamInfo(stream_id, "", position), ())
-        return await self._local.append(session_id, stream_id, events, position=position)
+        return await self._local.append(session_id, stream_id, events, position=position, closed=closed)
 
     async def after(self, session_id: str, last_event_id: str, limit: int = MISSED_EVENTS_PAGE) -> Missed | None:
         return await self._read_of(session_id, lambda store: store.after(session_id, last_event_id, limit))
@@ -313,9 +319,11 @@ class ResilientStore:
             self._local.adopt(record)
         return record
 
-    async def _follow(self, session_id: str, stream_id: str, events: Sequence[Event], position: int) -> None:
+    async def _follow(
+        self, session_id: str, stream_id: str, events: Sequence[Event], position: int, *, closed: bool
+    ) -> None:
         """Append to the copy what was appended to the store; a stream begun elsewhere is followed from here on."""
-        if await self._local.append(session_id, stream_id, events, position=position):
+        if await self._local.append(session_id, stream_id, events, position=position, closed=closed):
             return
         stream = await self._primary.stream_of(session_id, event_id(stream_id, 0))
         if stream is not None and stream.position == position + len(events):

@@ -7,8 +7,26 @@ from shadowcat_core.sessions.events import Event, LoggedEvent, Missed, Retention
 from shadowcat_core.sessions.sqlite_schema import STREAM, stream_of
 
 
+def begin(
+    database: sqlite3.Connection,
+    session_id: str,
+    stream: StreamInfo,
+    events: Sequence[Event],
+    now_ms: int,
+    keeps: Retention,
+) -> bool:
+    """Open a stream, with its first events, and closed if `stream` is. Returns False when it has other events."""
+    key = (session_id, stream.stream_id)
+    open_stream(database, session_id, StreamInfo(stream.stream_id, stream.label), keeps)
+    if events:
+        return append(database, *key, events, 0, now_ms, keeps, closed=stream.closed)
+    if stream.closed:
+        close(database, *key)
+    return True
+
+
 def open_stream(database: sqlite3.Connection, session_id: str, stream: StreamInfo, keeps: Retention) -> None:
-    """Begin a stream unless it is there; one too many makes the oldest go, closed ones first."""
+    """Make a stream unless it is there; one too many makes the oldest go, closed ones first."""
     place = database.execute(
         f"insert or ignore into streams (session_id, {STREAM}) values (?, ?, ?, ?, ?, ?) returning place",  # noqa: S608 -- names of columns
         (session_id, stream.stream_id, stream.label, stream.position, stream.closed, stream.upstream_event_id),
@@ -29,8 +47,10 @@ def append(
     position: int,
     now_ms: int,
     keeps: Retention,
+    *,
+    closed: bool = False,
 ) -> bool:
-    """Append events behind `position`. Returns False when that is not the open stream's end."""
+    """Append events behind `position`, and close the stream if `closed`. Returns False when it does not end there."""
     row = database.execute(
         "select place, bytes, newest_ms from streams where session_id = ? and id = ? and position = ? and not closed",
         (session_id, stream_id, position),
@@ -51,11 +71,16 @@ def append(
     size -= _forget_oldest(database, place, end, size, now_ms, keeps)
     upstream_id = next((event.upstream_id for event in reversed(events) if event.upstream_id), "")
     database.execute(
-        "update streams set position = ?, bytes = ?, newest_ms = ?, "
+        "update streams set position = ?, bytes = ?, newest_ms = ?, closed = ?, "
         "upstream_event_id = coalesce(nullif(?, ''), upstream_event_id) where place = ?",
-        (end, size, now_ms, upstream_id, place),
+        (end, size, now_ms, closed, upstream_id, place),
     )
     return True
+
+
+def close(database: sqlite3.Connection, session_id: str, stream_id: str) -> None:
+    """Take no more events for a stream."""
+    database.execute("update streams set closed = 1 where session_id = ? and id = ?", (session_id, stream_id))
 
 
 def _forget_oldest(database: sqlite3.Connection, place: int, end: int, size: int, now_ms: int, keeps: Retention) -> int:
@@ -122,4 +147,4 @@ def restore_stream(
             (stream.upstream_event_id, *key),
         )
     if stream.closed:
-        database.execute("update streams set closed = 1 where session_id = ? and id = ?", key)
+        close(database, *key)

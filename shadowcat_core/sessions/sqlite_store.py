@@ -177,18 +177,26 @@ class SqliteStore:
 
         return await self._worker.read(count)
 
-    async def open_stream(self, session_id: str, stream_id: str, label: str = "") -> bool:
-        stream = StreamInfo(stream_id, label)
-        return await self._within(
-            session_id, lambda database: log.open_stream(database, session_id, stream, self._retention)
-        )
+    async def open_stream(
+        self, session_id: str, stream_id: str, label: str = "", events: Sequence[Event] = (), *, closed: bool = False
+    ) -> bool:
+        stream, now_ms = StreamInfo(stream_id, label, closed=closed), self._clock_ms()
 
-    async def append(self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int) -> bool:
+        def begin(database: sqlite3.Connection) -> bool:
+            return _is_alive(database, session_id, now_ms) and log.begin(
+                database, session_id, stream, events, now_ms, self._retention
+            )
+
+        return await self._worker.write(begin)
+
+    async def append(
+        self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int, closed: bool = False
+    ) -> bool:
         now_ms = self._clock_ms()
 
         def append(database: sqlite3.Connection) -> bool:
             return _is_alive(database, session_id, now_ms) and log.append(
-                database, session_id, stream_id, events, position, now_ms, self._retention
+                database, session_id, stream_id, events, position, now_ms, self._retention, closed=closed
             )
 
         return await self._worker.write(append)

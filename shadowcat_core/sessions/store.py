@@ -146,18 +146,25 @@ class SessionStore(Protocol):
 class EventLog(Protocol):
     """The events of a session's streams, for clients that come back. Bounded: see `events.Retention`."""
 
-    async def open_stream(self, session_id: str, stream_id: str, label: str = "") -> bool:
-        """Begin a stream; one that is there stays as it is. Returns False without session.
+    async def open_stream(
+        self, session_id: str, stream_id: str, label: str = "", events: Sequence[Event] = (), *, closed: bool = False
+    ) -> bool:
+        """Begin a stream, with its first `events` if there are any, and closed behind them if it is so short.
 
-        Beyond `Retention.max_streams` of a session the oldest is forgotten, closed ones first.
+        One that is there stays as it is, and takes `events` only if it is open and has none. Returns False when they
+        were not taken (somebody, perhaps an earlier try, wrote it before), and without session; nothing is changed
+        then. Beyond `Retention.max_streams` of a session the oldest is forgotten, closed ones first.
         """
         ...
 
-    async def append(self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int) -> bool:
+    async def append(
+        self, session_id: str, stream_id: str, events: Sequence[Event], *, position: int, closed: bool = False
+    ) -> bool:
         """Append events behind the one at `position`, which must be the stream's last. All are taken or none.
 
-        Returns False when the stream has another last position (somebody else writes it), is closed or unknown.
-        The events' ids are `event_id(stream_id, position + 1)` and so on: known before the store has answered.
+        With `closed` the stream is closed behind them. Returns False when it has another last position (somebody else
+        writes it), is closed or unknown. The events' ids are `event_id(stream_id, position + 1)` and so on: known
+        before the store has answered.
         """
         ...
 
