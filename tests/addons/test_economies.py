@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import addonmanager, hooks, http
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.addons.keepserving import KeepServing
+from mitmproxy.addons.stickyauth import StickyAuth
 from mitmproxy.exceptions import AddonHalt, OptionsError
 from mitmproxy.options import Options
 from mitmproxy.proxy.layers.http import HttpRequestHook
@@ -154,20 +156,31 @@ async def test_an_addon_that_learns_a_hook_is_called_from_then_on(economies):
     assert heard == ["after"]
 
 
-async def test_mitmproxys_own_addons_are_asked_once_and_passed_by_when_they_have_nothing(economies):
-    asked = []
+async def test_a_script_can_give_mitmproxys_own_addons_hooks_and_take_them_away(economies, monkeypatch):
+    heard = []
+    with taddons.context(teaching := KeepServing(), hooked := StickyAuth()) as context:
 
-    class Silent:
-        def __getattr__(self, name):
-            asked.append(name)
-            raise AttributeError(name)
+        async def happens(flow):
+            await context.master.addons.trigger_event(HttpRequestHook(flow))
 
-    Silent.__module__ = "mitmproxy.addons.silent"
-    with taddons.context(Silent()) as context:
-        asked.clear()
-        for _ in range(3):
+        await happens(tflow.tflow())
+        teaching.request = heard.append
+        hooked.request = None
+        await happens("of its own")
+        del teaching.request
+        monkeypatch.setattr(KeepServing, "request", lambda _self, flow: heard.append(flow), raising=False)
+        await happens("of its class")
+    assert heard == ["of its own", "of its class"]
+
+
+async def test_a_hook_that_is_none_is_said_each_time(economies, caplog):
+    class Mistaken:
+        request = 3
+
+    with taddons.context(Mistaken()) as context:
+        for _ in range(2):
             await context.master.addons.trigger_event(HttpRequestHook("a flow"))
-    assert asked.count("request") == 1
+    assert ["not callable" in record.getMessage() for record in caplog.records] == [True, True]
 
 
 @pytest.mark.parametrize("event", list(hooks.all_hooks.values()), ids=lambda event: event.name)

@@ -6,10 +6,8 @@ garbage at once. Together that is a third of what an exchange costs.
 """
 
 import inspect
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import fields
-from enum import Enum, auto
 from functools import cache
 from operator import itemgetter
 from typing import Any, Final, cast
@@ -18,11 +16,7 @@ from mitmproxy import addonmanager, hooks, http
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.exceptions import AddonHalt, OptionsError
 
-_ITS_OWN: Final = "mitmproxy.addons."
-
 _hook: Final = itemgetter(1)  # of pairs, an addon and its hook
-
-type Hooks = Iterable[Callable[..., object]]
 
 
 def economise() -> Callable[[], None]:
@@ -53,25 +47,17 @@ def _replace(owner: type, name: str, ours: Callable[..., object]) -> Callable[[]
 # --- Calling addons ---------------------------------------------------------------------------------------------------
 
 
-class _Has(Enum):
-    """What addons of one type have for an event."""
-
-    NOTHING = auto()
-    ITS_HOOK = auto()
-    """One hook, that of the addon itself."""
-    PERHAPS = auto()
-    """Hooks of its own or of addons that it brings with it: looked up each time, as it may have learned one since."""
-
-
-_has: Final[defaultdict[str, dict[type, _Has]]] = defaultdict(dict)
-"""By event: types of addons are few, and what mitmproxy's own have does not change while it runs."""
-
-
 async def _trigger_event(self: AddonManager, event: hooks.Hook) -> None:
-    args = event.args()
+    args, name = event.args(), event.name
     for addon in self.chain:
         try:
-            for hook in _hooks_of(self, addon, event):
+            hook = getattr(addon, name, None)  # each time, as it may have learned or lost it since
+            if hasattr(addon, "addons") or (hook and not callable(hook)):
+                for each in map(_hook, self._iter_hooks(addon, event)):
+                    found = each(*args)
+                    if found is not None and inspect.isawaitable(found):
+                        await found
+            elif hook:
                 found = hook(*args)
                 if found is not None and inspect.isawaitable(found):
                     await found
@@ -81,24 +67,6 @@ async def _trigger_event(self: AddonManager, event: hooks.Hook) -> None:
             raise
         except Exception as exc:  # noqa: BLE001 -- one addon's failure is said, and is not that of the others
             _say(exc)
-
-
-def _hooks_of(manager: AddonManager, addon: object, event: hooks.Hook) -> Hooks:
-    known = _has[event.name]
-    has = known.get(type(addon))
-    if has is None:
-        has = known[type(addon)] = _what_has(addon, event.name)
-    if has is _Has.NOTHING:
-        return ()
-    if has is _Has.ITS_HOOK:
-        return (getattr(addon, event.name),)
-    return map(_hook, manager._iter_hooks(addon, event))  # noqa: SLF001 -- as the original does
-
-
-def _what_has(addon: object, name: str) -> _Has:
-    if not type(addon).__module__.startswith(_ITS_OWN) or hasattr(addon, "addons"):
-        return _Has.PERHAPS
-    return _Has.ITS_HOOK if callable(getattr(addon, name, None)) else _Has.NOTHING
 
 
 def _say(exc: Exception) -> None:
