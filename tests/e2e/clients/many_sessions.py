@@ -60,7 +60,7 @@ class Call:
 class Person:
     """One client: a session, those that follow when it is lost, and what became of all that it asked."""
 
-    def __init__(self, name: str, url: str, asked: argparse.Namespace, over: asyncio.Event):
+    def __init__(self, number: int, url: str, asked: argparse.Namespace, over: asyncio.Event):
         self.ready = asyncio.Event()
         self.works = False
         self.calls: list[Call] = []
@@ -68,7 +68,8 @@ class Person:
         self.refused: list[str] = []
         self.news: list[tuple[str, int]] = []
         self.statuses: Counter[str] = Counter()
-        self._name = name
+        self._number = number
+        self._name = f"{asked.name}-{number}"
         self._url = url
         self._everything = asked.everything
         self._patience_s = asked.patience_s
@@ -171,7 +172,8 @@ class Person:
     def _tool(self, number: int) -> str:
         if self._everything:
             return "trigger-long-running-operation"
-        return ("transfer", "look")[number % 2]
+        # They all begin at once: of those whom a kill meets, half are to be at one tool, and half at the other.
+        return ("transfer", "look")[(number + self._number) % 2]
 
     def _arguments(self, call: Call) -> dict[str, Any]:
         return {"duration": 0.16, "steps": 4} if self._everything else {"call": call.id}
@@ -194,8 +196,8 @@ async def hold(asked: argparse.Namespace) -> dict[str, Any]:
     over = asyncio.Event()
     urls = asked.urls
     people = {
-        name: Person(name, urls[number % len(urls)], asked, over)
-        for number, name in enumerate(f"{asked.name}-{number}" for number in range(asked.sessions))
+        f"{asked.name}-{number}": Person(number, urls[number % len(urls)], asked, over)
+        for number in range(asked.sessions)
     }
     async with asyncio.TaskGroup() as group:
         for person in people.values():
