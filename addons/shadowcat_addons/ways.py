@@ -35,9 +35,15 @@ logger = logging.getLogger(__name__)
 _NOT_RESUMED = ("content-length", "content-type", "content-encoding", "transfer-encoding", "mcp-method", "mcp-name")
 _LEARNED_FROM = NOTED_METHODS | {"tools/list"}
 _CONFLICT = 409
+_INTERNAL = 500
 _UNAVAILABLE = 503
 _NOT_BY_HAND = error_response(
     None, INVALID_REQUEST, "The stream of a GET belongs to its client, and is not asked for again by hand"
+)
+
+
+_NOT_LED = error_response(
+    None, INTERNAL_ERROR, "The proxy failed to lead this request, and did not send it: see its log"
 )
 
 
@@ -95,7 +101,7 @@ class Ways:
         if request.stream:
             logger.warning("shadowcat: a request whose body streams goes to no upstream: %s", request.path)
             return None
-        return self._begin(pool, exchange, its_flow)
+        return self._lead(pool, exchange, its_flow)
 
     def is_routed(self, its_flow: http.HTTPFlow) -> bool:
         """Say whether a request, whose head is here, goes to an upstream: then its body must be whole."""
@@ -136,6 +142,14 @@ class Ways:
             if (found := self._find(flow_id)) and found[1].client_conn is client
         ]
         return asyncio.wait(waiting) if waiting else None
+
+    async def _lead(self, pool: Pool, exchange: Exchange | None, its_flow: http.HTTPFlow) -> None:
+        try:
+            await self._begin(pool, exchange, its_flow)
+        except Exception:
+            # Not to where its client asked: who has that address may not be who has the route.
+            its_flow.response = self.answered(its_flow, Reply(_INTERNAL, _NOT_LED), "not led")
+            raise
 
     async def _begin(self, pool: Pool, exchange: Exchange | None, its_flow: http.HTTPFlow) -> None:
         request = its_flow.request
