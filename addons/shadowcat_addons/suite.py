@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -50,6 +50,9 @@ class Shadowcat:
     mitmproxy asks every addon for a handler of every hook, eight times an exchange. So its rooms are plain objects,
     and the addon's handlers of the flow hooks are those of the one room that follows exchanges.
     """
+
+    _has_run: ClassVar[bool] = False
+    """True once one of this process began to run."""
 
     def __init__(self) -> None:
         self.registry = ExchangeRegistry(time.monotonic_ns, on_failure=report)
@@ -122,6 +125,9 @@ class Shadowcat:
 
     def running(self) -> None:
         self._is_running = True
+        if Shadowcat._has_run:
+            gc.collect()  # a script that is reloaded leaves the suite before behind, which would stay as well
+        Shadowcat._has_run = True
         # All that was loaded so far stays. Else each full garbage collection would look through it, in which no stream
         # moves for some 70 ms.
         gc.freeze()

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import weakref
 
 import pytest
 from mitmproxy import exceptions
@@ -49,3 +50,14 @@ async def test_what_is_loaded_when_it_begins_to_run_is_no_longer_looked_through_
         assert gc.get_freeze_count() > 10_000
         suite.done()
         assert gc.get_freeze_count() == 0
+
+
+async def test_of_a_suite_that_is_loaded_anew_nothing_stays(suite):
+    with taddons.context(before := Shadowcat()) as context:
+        before.running()
+        gone = weakref.ref(before)
+        context.master.addons.remove(before)
+        del before
+        context.master.addons.add(suite)
+        suite.running()
+        assert gone() is None
