@@ -42,8 +42,9 @@ _NOT_BY_HAND = error_response(
 )
 
 
+_INTERNAL_ERROR = -32603  # JSON-RPC's own
 _NOT_LED = error_response(
-    None, INTERNAL_ERROR, "The proxy failed to lead this request, and did not send it: see its log"
+    None, _INTERNAL_ERROR, "The proxy failed to lead this request and did not send it (see its log)"
 )
 
 
