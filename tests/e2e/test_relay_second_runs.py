@@ -29,6 +29,7 @@ class Play:
 
     servers: dict[str, Server]
     ledger: Path
+    gate: Path
     url: str
     heard: list[dict[str, Any]] = field(default_factory=list)
     """What the client has told so far."""
@@ -38,8 +39,10 @@ class Play:
         return [entry for entry in written if entry["what"] == what]
 
     def kill_who_runs_it(self) -> Server:
+        """Kill the server that has stopped in the middle of the call; the next one does not stop there."""
         server = self.servers[self.entries("begin")[-1]["server"]]
         server.kill()
+        self.gate.touch()
         return server
 
     @property
@@ -76,12 +79,12 @@ class Play:
 @pytest.fixture
 def play(request: pytest.FixtureRequest, tmp_path: Path, sdk1: None) -> Iterator[Play]:
     line, names, *flags = request.param
-    ledger = tmp_path / "ledger.txt"
+    ledger, gate = tmp_path / "ledger.txt", tmp_path / "gate"
     ledger.touch()
 
     def start(name: str, port: int, log: Path) -> ChildProcess:
         argv = [PYTHONS[line], HERE / "servers" / "ledger.py", "--port", str(port), "--name", name]
-        argv += ["--ledger", ledger, "--step-s", str(STEP_S), *flags]
+        argv += ["--ledger", ledger, "--step-s", str(STEP_S), "--gate", gate, *flags]
         return ChildProcess(f"server {name} ({line})", argv, port=port, log=log)
 
     with ExitStack() as stack:
@@ -94,7 +97,7 @@ def play(request: pytest.FixtureRequest, tmp_path: Path, sdk1: None) -> Iterator
         proxy = proxies.shadowcat("regular", shadowcat_upstreams=str(file), flow_detail="0")
         for server in servers.values():
             server.wait()
-        yield Play(servers, ledger, f"{proxy.url}/mcp")
+        yield Play(servers, ledger, gate, f"{proxy.url}/mcp")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ except ImportError:
 
 STEPS = 4
 STEP_S = 0.04
+GATED_STEP = 2
+"""Behind it a call waits for the gate, when there is one."""
 
 
 class Ledger:
@@ -66,9 +68,10 @@ class Events(EventStore):
 class Works:
     """The two tools."""
 
-    def __init__(self, ledger: Ledger, step_s: float):
+    def __init__(self, ledger: Ledger, step_s: float, gate: Path | None):
         self._ledger = ledger
         self._step_s = step_s
+        self._gate = gate
         self._news: Counter[str] = Counter()
 
     async def transfer(self, call: str, ctx: Context) -> str:
@@ -85,10 +88,17 @@ class Works:
         for step in range(1, STEPS + 1):
             await asyncio.sleep(self._step_s)
             await ctx.report_progress(step, STEPS, call)
+            if step == GATED_STEP:
+                await self._let_go()
         self._ledger.write("end", tool, call, session)
         if session:
             await self._tell(session, ctx)
         return call
+
+    async def _let_go(self) -> None:
+        """Wait in the middle of a call until the test wants it to go on."""
+        while self._gate is not None and not self._gate.exists():  # noqa: ASYNC110 -- a file has no event
+            await asyncio.sleep(STEP_S)
 
     async def _tell(self, session: str, ctx: Context) -> None:
         """Number the session's calls on the stream that belongs to none of them (GET)."""
@@ -96,11 +106,11 @@ class Works:
         await ctx.session.send_log_message("info", {"session": session, "number": self._news[session]})
 
 
-def application(ledger: Ledger, *, json_response: bool, resumable: bool, step_s: float) -> Any:
+def application(ledger: Ledger, *, json_response: bool, resumable: bool, step_s: float, gate: Path | None) -> Any:
     """The ASGI application, with sessions."""
     streaming = {"json_response": json_response, "event_store": Events() if resumable else None}
     server = MCPServer("ledger", log_level="WARNING", **({"host": "127.0.0.1", **streaming} if LINE == 1 else {}))
-    works = Works(ledger, step_s)
+    works = Works(ledger, step_s, gate)
     server.tool()(works.transfer)
     server.tool(annotations=ToolAnnotations.model_validate({"readOnlyHint": True}))(works.look)
     return server.streamable_http_app(**({} if LINE == 1 else streaming))
@@ -114,9 +124,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="answer with JSON: no progress, and nothing before the end")
     parser.add_argument("--resumable", action="store_true", help="give events ids, and repeat them when asked")
     parser.add_argument("--step-s", type=float, default=STEP_S, help="how long each of a call's four steps takes")
+    parser.add_argument("--gate", type=Path, help="calls stop in their middle until there is this file")
     asked = parser.parse_args()
     ledger = Ledger(asked.ledger, asked.name)
-    app = application(ledger, json_response=asked.json, resumable=asked.resumable, step_s=asked.step_s)
+    streaming = {"json_response": asked.json, "resumable": asked.resumable}
+    app = application(ledger, **streaming, step_s=asked.step_s, gate=asked.gate)
     uvicorn.run(app, host="127.0.0.1", port=asked.port, log_level="warning", timeout_graceful_shutdown=1)
 
 
