@@ -17,7 +17,7 @@ from tests.e2e.relay_lanes import Lanes, calling
 from tests.e2e.relay_servers import CLOSED, SESSION, UNREACHABLE, numbered, numbers, say
 
 IMPATIENT = {"retry": {"patience_s": 0}}
-HASTY = {"timeouts": {"first_byte_s": 0.3}} | IMPATIENT
+HASTY = {"timeouts": {"first_byte_s": 2}} | IMPATIENT
 CALL = b"tools/call"
 MODES = ["regular", "reverse:http://127.0.0.1:1"]
 
