@@ -32,16 +32,17 @@ local function forget_all(id, s)
 end
 local function make(id, label, position, max_streams)
     if redis.call('HLEN', KEYS[3]) >= max_streams then
-        local oldest_id, oldest
-        for _, each_id in ipairs(redis.call('HKEYS', KEYS[3])) do
-            local each = read(each_id)
-            if not oldest or each.closed > oldest.closed
-                or (each.closed == oldest.closed and each.place < oldest.place) then
-                oldest_id, oldest = each_id, each
+        -- A busy session has as many as it may: this is done for each that it opens.
+        local all, oldest, oldest_place, oldest_closed = redis.call('HGETALL', KEYS[3]), nil, nil, ''
+        for at = 1, #all, 2 do
+            local place, closed = string.match(all[at + 1], '^(%d+) %d+ %d+ %d+ %d+ ([01])')
+            place = tonumber(place)
+            if closed > oldest_closed or (closed == oldest_closed and place < oldest_place) then
+                oldest, oldest_place, oldest_closed = all[at], place, closed
             end
         end
-        forget_all(oldest_id, oldest)
-        redis.call('HDEL', KEYS[3], oldest_id)
+        forget_all(oldest, read(oldest))
+        redis.call('HDEL', KEYS[3], oldest)
     end
     local s = {
         place = redis.call('HINCRBY', KEYS[1], 'places', 1), position = position, first = position + 1, size = 0,

@@ -31,6 +31,16 @@ async def settle(turns=60):
         await asyncio.sleep(0)
 
 
+class Turning(asyncio.SelectorEventLoop):
+    """An event loop whose time passes a millisecond a look at it, so that timers are due after so many turns."""
+
+    looks = 0
+
+    def time(self):
+        self.looks += 1
+        return self.looks / 1000
+
+
 def payloads(frames: bytes) -> list[bytes]:
     """What a client makes of frames: the data of events that have some."""
     return [frame.data for frame in SseParser().feed(frames) if frame.data]
@@ -47,9 +57,11 @@ class Unsteady:
         self.store = store
         self.is_away = False
         self.takes_the_step = False
+        self.asked = []
 
     def __getattr__(self, verb):
         async def step(*args, **kwargs):
+            self.asked.append(verb)
             if not self.is_away:
                 return await getattr(self.store, verb)(*args, **kwargs)
             if self.takes_the_step:
@@ -160,8 +172,9 @@ class Client:
 class World:
     """Two proxies before one server."""
 
-    def __init__(self, clock, store=None, retention=None):
+    def __init__(self, clock, store=None, retention=None, gather_s=0):
         self.clock = clock
+        self.gather_s = gather_s
         self.store = store or MemoryStore(clock_ms=clock, retention=retention)
         self.log = Unsteady(self.store)
         self.server = Server()
@@ -173,7 +186,7 @@ class World:
         self.outcomes = []
 
     def keeper(self):
-        return StreamKeeper(self.log, sleep=at_once, on_taken=self._taken)
+        return StreamKeeper(self.log, gather_s=self.gather_s, sleep=at_once, on_taken=self._taken)
 
     def _taken(self, stream):
         """Whoever reads it is to hang up on the server."""

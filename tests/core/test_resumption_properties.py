@@ -9,25 +9,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from shadowcat_core.sessions import Retention
 from shadowcat_core.sessions.contract import SetClock
-from tests.core.resumption_world import World, new_session, settle
+from tests.core.resumption_world import Turning, World, new_session, settle
 
 PROXIES = st.integers(0, 1)
 
 
 class Machine(RuleBasedStateMachine):
     retention = None
+    gather_s = 0
 
     def __init__(self):
         super().__init__()
         self.clock = SetClock()
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=Turning)
         self.run(self.begin())
 
     def run(self, step):
         return self.runner.run(step)
 
     async def begin(self):
-        self.world = World(self.clock, retention=type(self).retention)
+        self.world = World(self.clock, retention=type(self).retention, gather_s=type(self).gather_s)
         await new_session(self.world.store, self.clock)
 
     def teardown(self):
@@ -136,13 +137,13 @@ class Machine(RuleBasedStateMachine):
 NEXT_TO_NOTHING = Retention(max_events=3, max_bytes=2_000, max_age_ms=150_000, max_streams=2)
 
 
-def machine_with(retention):
-    return type("OneMachine", (Machine,), {"retention": retention})
+def machine_with(retention, gather_s=0):
+    return type("OneMachine", (Machine,), {"retention": retention, "gather_s": gather_s})
 
 
-def check(retention, examples):
+def check(retention, examples, gather_s=0):
     run_state_machine_as_test(
-        machine_with(retention),
+        machine_with(retention, gather_s),
         settings=settings(
             max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
@@ -155,6 +156,12 @@ def test_no_event_is_lost_and_none_comes_twice_whatever_breaks():
 
 def test_neither_when_the_log_keeps_next_to_nothing():
     check(NEXT_TO_NOTHING, 150)
+
+
+@pytest.mark.parametrize("gather_s", [0.003, 0.02])
+@pytest.mark.parametrize("retention", [None, NEXT_TO_NOTHING])
+def test_neither_when_events_gather_before_they_are_logged(retention, gather_s):
+    check(retention, 100, gather_s)
 
 
 # --- What came to light once ---------------------------------------------------------------------------------------

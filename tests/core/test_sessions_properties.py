@@ -17,6 +17,7 @@ EXAMPLES = {"memory": 200, "sqlite": 25, "redis": 25, "cluster": 5}
 SESSIONS = st.sampled_from(["a", "b", "c"])
 STREAMS = st.sampled_from(["s", "t", "u", "v"])
 UPSTREAMS = st.sampled_from([Upstream("x", f"id-{n}") for n in range(4)] + [Upstream("y"), Upstream("z", "id-0")])
+SELDOM = st.sampled_from([False, False, False, True])
 URIS = st.sampled_from(["file:///1", "file:///2", "é"])
 EVENTS = st.lists(
     st.builds(Event, st.binary(max_size=3) | st.just(b"x" * 900), st.sampled_from(["", "up"])), max_size=4
@@ -109,17 +110,17 @@ class Machine(RuleBasedStateMachine):
             (mapping,) = self.run(self.store.restore([record]))
             assert mapping == self.oracle.restore(record)
 
-    @rule(session_id=SESSIONS, stream_id=STREAMS)
-    def open_stream(self, session_id, stream_id):
-        opened = self.run(self.store.open_stream(session_id, stream_id))
-        assert opened == self.oracle.open_stream(session_id, stream_id)
+    @rule(session_id=SESSIONS, stream_id=STREAMS, events=st.just([]) | EVENTS, closed=SELDOM)
+    def open_stream(self, session_id, stream_id, events, closed):
+        opened = self.run(self.store.open_stream(session_id, stream_id, "", events, closed=closed))
+        assert opened == self.oracle.open_stream(session_id, stream_id, events, closed)
 
-    @rule(session_id=SESSIONS, stream_id=STREAMS, events=EVENTS, off=st.sampled_from([0, 0, 0, 1]))
-    def append(self, session_id, stream_id, events, off):
+    @rule(session_id=SESSIONS, stream_id=STREAMS, events=EVENTS, off=st.sampled_from([0, 0, 0, 1]), closed=SELDOM)
+    def append(self, session_id, stream_id, events, off, closed):
         stream = self.oracle.stream(session_id, stream_id)
         position = off + (0 if stream is None else stream.info.position)
-        appended = self.run(self.store.append(session_id, stream_id, events, position=position))
-        assert appended == self.oracle.append(session_id, stream_id, events, position)
+        appended = self.run(self.store.append(session_id, stream_id, events, position=position, closed=closed))
+        assert appended == self.oracle.append(session_id, stream_id, events, position, closed)
 
     @rule(session_id=SESSIONS, stream_id=STREAMS)
     def close_stream(self, session_id, stream_id):

@@ -60,7 +60,8 @@ async def test_what_every_request_asks_is_one_command(store, given, mortal):
     verbs = {
         "touch": lambda: store.touch(session_id),
         "get": lambda: store.get(session_id),
-        "append": lambda: store.append(session_id, "s", [Event(b"x"), Event(b"y")], position=0),
+        "open_stream": lambda: store.open_stream(session_id, "t", "", [Event(b"x"), Event(b"y")], closed=True),
+        "append": lambda: store.append(session_id, "s", [Event(b"x"), Event(b"y")], position=0, closed=True),
         "after": lambda: store.after(session_id, "s.1"),
         "streams": lambda: store.streams(session_id),
         "subscribe": lambda: store.add_subscription(session_id, "file:///a"),

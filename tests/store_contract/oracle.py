@@ -121,18 +121,25 @@ class Oracle:
             return None
         return next((each for each in self.logs[session_id] if each.info.stream_id == stream_id), None)
 
-    def open_stream(self, session_id, stream_id):
+    def open_stream(self, session_id, stream_id, events, closed):
         if self.living(session_id) is None:
             return False
-        if self.stream(session_id, stream_id) is None:
+        there = self.stream(session_id, stream_id)
+        if there is not None and events and (there.info.closed or there.info.position):
+            return False
+        if there is None:
             streams = self.logs[session_id]
             if len(streams) == self.keeps.max_streams:
                 closed = [each for each in streams if each.info.closed]
                 streams.remove((closed or streams)[0])
             streams.append(OracleStream(stream_id))
+        if events:
+            self.append(session_id, stream_id, events, 0, False)
+        if closed:
+            self.close_stream(session_id, stream_id)
         return True
 
-    def append(self, session_id, stream_id, events, position):
+    def append(self, session_id, stream_id, events, position, closed):
         stream = self.stream(session_id, stream_id)
         if stream is None or stream.info.closed or stream.info.position != position:
             return False
@@ -145,6 +152,8 @@ class Oracle:
                 position=position,
                 upstream_event_id=event.upstream_id or stream.info.upstream_event_id,
             )
+        if closed:
+            self.close_stream(session_id, stream_id)
         return True
 
     def after(self, session_id, stream_id, position):

@@ -74,6 +74,68 @@ async def opening_again_changes_nothing(given: Given) -> None:
     expect_equal(list(await given.store.streams(session_id)), [info(stream_id, 2)], "and stays as it is")
 
 
+async def a_stream_can_be_opened_with_its_first_events(given: Given) -> None:
+    store = given.store
+    session_id = (await given.session()).session_id
+    events = [numbered(1), numbered(2)]
+    expect(await store.open_stream(session_id, "s", "call 7", events), "one step opens and appends")
+    expect_equal(await store.stream_of(session_id, "s.0"), info("s", 2), "it is as if two had")
+    expect_equal(await given.missed(session_id, "s", 0), ([each.data for each in events], 0), "with its events")
+    await given.append(session_id, "s", 2)
+    expect(await store.open_stream(session_id, "t", "call 7", closed=True), "or opens and closes")
+    expect_equal(await store.stream_of(session_id, "t.0"), info("t", 0, closed=True), "an empty one, too")
+    expect(await store.open_stream(session_id, "u", "call 7", events, closed=True), "or does all of it")
+    expect_equal(await store.stream_of(session_id, "u.0"), info("u", 2, closed=True), "and it is complete")
+    expect_equal((await given.missed(session_id, "u", 1))[0], [numbered(2).data], "and can be read")
+    expect(not await store.append(session_id, "u", [Event(b"x")], position=2), "but takes no more")
+    expect(not await store.open_stream("nobody", "s", "", events), "a stream needs a session")
+
+
+async def first_events_are_taken_once(given: Given) -> None:
+    store = given.store
+    session_id, _ = await given.stream()
+    events = [numbered(1), numbered(2)]
+    expect(await store.open_stream(session_id, "s", "other", events), "an open stream without events takes them")
+    expect_equal(await store.stream_of(session_id, "s.0"), info("s", 2), "and is otherwise as it was")
+    for closed in (False, True):
+        again = await store.open_stream(session_id, "s", "call 7", [*events, numbered(3)], closed=closed)
+        expect(not again, "one that has events takes no others as its first")
+        expect_equal(await store.stream_of(session_id, "s.0"), info("s", 2), "and is not closed by the attempt")
+    expect(await store.open_stream(session_id, "s", "call 7"), "without events it can be opened again")
+    expect(await store.open_stream(session_id, "s", "call 7", closed=True), "or closed")
+    expect_equal(await store.stream_of(session_id, "s.0"), info("s", 2, closed=True), "behind what it has")
+    expect(await store.open_stream(session_id, "t", closed=True), "one that is closed")
+    expect(not await store.open_stream(session_id, "t", "", events), "takes no first events either")
+    expect_equal(await given.missed(session_id, "t", 0), ([], 0), "none of them")
+
+
+async def first_events_are_bounded_like_others(given: Given) -> None:
+    store, most = given.store, given.retention.max_events
+    session_id = (await given.session()).session_id
+    await store.open_stream(session_id, "s", "", [numbered(position + 1) for position in range(most + 2)])
+    kept = [numbered(position).data for position in range(3, most + 3)]
+    expect_equal(await given.missed(session_id, "s", 0), (kept, 2), "the oldest go, and are counted")
+    await store.open_stream(session_id, "t", "", [Event(b"x" * given.retention.max_bytes, "big")], closed=True)
+    expect_equal(await given.missed(session_id, "t", 0), ([], 1), "what is too large had its place")
+    for stream_id in ("u", "v"):
+        await store.open_stream(session_id, stream_id, "", [numbered(1)], closed=True)
+    streams = [stream.stream_id for stream in await store.streams(session_id)]
+    expect_equal(streams, ["s", "u", "v"], "a closed stream goes before an older one that is open")
+
+
+async def the_last_events_can_close_their_stream(given: Given) -> None:
+    store = given.store
+    session_id, _ = await given.stream(1)
+    expect(not await store.append(session_id, "s", [numbered(2)], position=0, closed=True), "who is behind is refused")
+    expect_equal(await store.stream_of(session_id, "s.0"), info("s", 1), "and closes nothing")
+    expect(await store.append(session_id, "s", [numbered(2)], position=1, closed=True), "one step appends and closes")
+    expect_equal(await store.stream_of(session_id, "s.0"), info("s", 2, closed=True), "it is as if two had")
+    expect(not await store.append(session_id, "s", [numbered(3)], position=2), "and it takes no more")
+    await store.open_stream(session_id, "t", "call 7")
+    expect(await store.append(session_id, "t", [], position=0, closed=True), "nothing can be the last")
+    expect_equal(await store.stream_of(session_id, "t.0"), info("t", 0, closed=True), "and closes it, too")
+
+
 async def a_writer_who_is_behind_is_refused(given: Given) -> None:
     store = given.store
     session_id, stream_id = await given.stream(2)
