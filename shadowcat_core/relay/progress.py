@@ -1,6 +1,6 @@
 """Progress that is told anew by the second run of a request, kept from a client that has heard of it. Sans-I/O.
 
-Source: MCP 2025-11-25, Basic / Utilities / Progress: "The progress value MUST increase with each notification".
+Source: MCP 2025-11-25, Basic / Utilities / Progress: a token's progress only grows.
 """
 
 from typing import Final
