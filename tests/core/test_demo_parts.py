@@ -118,10 +118,11 @@ def test_a_part_is_ready_when_its_log_says_so_and_is_gone_when_the_cast_leaves(t
     ],
 )
 def test_a_part_that_does_not_get_ready_fails_with_its_log(code: str, timeout_s: float, said: str, tmp_path: Path):
-    with Cast(tmp_path) as cast, pytest.raises(PartFailedError) as failure:
+    with Cast(tmp_path) as cast:
         part = cast.start("server", python(f"print('no such option', flush=True); {code}"))
         part.wait_for_line("(option)", 20)
-        part.wait_for_line(r"ready at (\d)", timeout_s)
+        with pytest.raises(PartFailedError) as failure:
+            part.wait_for_line(r"ready at (\d)", timeout_s)
     assert str(failure.value) == said
     assert failure.value.log == "no such option"
 
