@@ -5,12 +5,15 @@ import re
 
 import pytest
 
+from shadowcat_core.limits import GATHERING_MS
+from shadowcat_core.relay import relay_of
 from shadowcat_core.resumption import GoOn, StreamKeeper, UnloggedRoom
 from shadowcat_core.resumption.remarks import CAME_BACK, READ_NO_MORE, STILL_READ, TAKEN_OVER
 from shadowcat_core.sessions import Event, RedisStore, event_id, wall_clock_ms
 from shadowcat_core.sessions.contract import SetClock, Settings
 from tests.core.resumption_bed import ANSWER, running_bed, walk
 from tests.core.resumption_world import SESSION, new_session, payloads, settle
+from tests.core.upstream_parts import file, fleet, route
 
 pytest_plugins = ["tests.store_contract.fixtures"]
 
@@ -350,3 +353,20 @@ async def test_each_store_gets_a_stream_whole(make_store):
         assert (info.position, info.closed, len(keeper)) == (3, True, 0)
         assert [payloads(each.event.data) for each in missed.events] == [[b"a"], [b"b"], [SENT_ANSWER]]
         await keeper.aclose()
+
+
+# --- Which logs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "gather_s"),
+    [("memory", 0), ("sqlite:{}/sessions.db", GATHERING_MS / 1000), ("redis://127.0.0.1:1", GATHERING_MS / 1000)],
+)
+async def test_events_gather_for_a_log_on_disk_or_network_and_not_for_one_in_memory(tmp_path, address, gather_s):
+    async def ask(*_asked):
+        raise ConnectionRefusedError
+
+    configured = file(route("a"), sessions={"store": address.format(tmp_path)})
+    relay = relay_of(configured, fleet(route("a")), key_file=tmp_path / "key", ask=ask)
+    assert relay.keeper._gather_s == gather_s
+    await relay.aclose(0.1)
