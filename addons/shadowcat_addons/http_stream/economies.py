@@ -51,8 +51,10 @@ async def _trigger_event(self: AddonManager, event: hooks.Hook) -> None:
     args, name = event.args(), event.name
     for addon in self.chain:
         try:
-            hook = getattr(addon, name, None)  # each time, as it may have learned or lost it since
-            if hasattr(addon, "addons") or (hook and not callable(hook)):
+            # Each time, as it may have learned or lost what it has since.
+            has_others = hasattr(addon, "addons")
+            hook = None if has_others else getattr(addon, name, None)
+            if has_others or (hook and not callable(hook)):
                 for each in map(_hook, self._iter_hooks(addon, event)):
                     found = each(*args)
                     if found is not None and inspect.isawaitable(found):
