@@ -90,7 +90,7 @@ class Carriage:
     def _of_unkept(cls, world: World, course: Course, asked: Asked, ids: Sequence[JsonRpcId]) -> Self | None:
         """Keep an eye on the stream of an answer without a session; None when nothing could follow it."""
         may_follow = ids and is_answered_once(asked.requests)
-        if not may_follow or isinstance(may_repeat(world, course, asked, sent=True, is_guess=True), GiveUp):
+        if not may_follow or isinstance(may_repeat(world, course, asked, sent=True), GiveUp):
             return None
         carriage = cls(world, course, asked)
         carriage.stream = UnkeptStream(ids)

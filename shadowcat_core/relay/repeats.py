@@ -9,13 +9,9 @@ from shadowcat_core.relay.world import World
 from shadowcat_core.upstreams import Retry, may_retry_all
 
 
-def may_repeat(world: World, course: Course, asked: Asked, *, sent: bool, is_guess: bool = False) -> Retry:
-    """Decide about a request whose server has not answered it; `sent` tells whether any byte of it may have left.
-
-    For a guess nothing is read that has not been read yet.
-    """
-    if not is_guess:
-        world.catch_up()
+def may_repeat(world: World, course: Course, asked: Asked, *, sent: bool) -> Retry:
+    """Decide about a request whose server has not answered it; `sent` tells whether any byte of it may have left."""
+    world.catch_up()
     route = course.pool.route
     return may_retry_all(
         asked.messages,

@@ -19,7 +19,7 @@ from tests.e2e.sdk import PYTHONS, Line
 pytestmark = [pytest.mark.partner, pytest.mark.timeout(120)]
 
 HERE = Path(__file__).parent
-STEP_S = 0.25
+STEP_S = 0.04
 WITHIN_S = 60.0
 
 
