@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.failover import Course, Setting, run, together
 from tests.e2e.failover_findings import Findings, text_of
 
-pytestmark = [pytest.mark.partner, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.partner
 
 SMALL = Course(seconds=0.0, turns=(("A",), ("B", "A")), down_s=0.3, up_s=(0.4, 0.6))
 """As long as its kills take."""

@@ -16,7 +16,7 @@ from tests.e2e.proxies import Proxies
 from tests.e2e.relay_servers import CLOSED
 from tests.e2e.sdk import PYTHONS, Line
 
-pytestmark = [pytest.mark.partner, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.partner
 
 HERE = Path(__file__).parent
 STEP_S = 0.04
