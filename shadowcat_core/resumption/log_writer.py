@@ -160,7 +160,6 @@ class LogWriter:
         info = StreamInfo(stream.stream_id, str(stream.purpose), last, upstream_event_id=told)
         if not await self._log.restore_stream(stream.session_id, info, unlogged):
             return False
-        self._is_opened = True
         stream.forget_unlogged(last)
         return True
 

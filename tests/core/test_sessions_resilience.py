@@ -6,12 +6,14 @@ import pytest
 
 from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.limits import STORE_WARNING_INTERVAL_S
-from shadowcat_core.sessions import Event, ResilientStore, Upstream, event_id
+from shadowcat_core.sessions import Event, ResilientStore, StreamInfo, Upstream, event_id
 from shadowcat_core.sessions.contract.given import IDLE_MS
 from shadowcat_core.sessions.store import EventLog, SessionStore
 
 pytest_plugins = ["tests.store_contract.fixtures"]
 
+SHORT = {"before": 1, "on": 2, "over": 2, "meanwhile": 1}
+"""Streams of a test by name, and how many events they get."""
 VERBS = [name for each in (SessionStore, EventLog) for name in vars(each) if not name.startswith("_")]
 
 
@@ -31,6 +33,32 @@ async def test_while_the_store_is_away_sessions_that_are_known_live_on(bed):
     missed = await store.after(session_id, event_id("s", 1))
     assert [each.event for each in missed.events] == [Event(b"2", "up-2")]
     assert missed.stream.label == "label"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize("fails_after", [False, True])
+async def test_streams_that_are_closed_in_the_step_of_their_last_events_are_closed_on_both_sides(
+    bed, fails_after, is_lost
+):
+    store = bed.proxy()
+    session_id = (await bed.begin(store)).session_id
+    assert await store.open_stream(session_id, "before", "", [Event(b"1")], closed=True)
+    assert await store.open_stream(session_id, "on", "", [Event(b"1")])
+    assert await store.append(session_id, "on", [Event(b"2")], position=1, closed=True)
+    assert await store.open_stream(session_id, "over", "", [Event(b"1")])
+    bed.primary.away, bed.primary.fails_after = not fails_after, fails_after
+    assert await store.append(session_id, "over", [Event(b"2")], position=1, closed=True)
+    assert store.is_away
+    assert await store.open_stream(session_id, "meanwhile", "", [Event(b"1")], closed=True)
+    wanted = [StreamInfo(name, "", events, closed=True) for name, events in SHORT.items()]
+    assert list(await store.streams(session_id)) == wanted
+    if is_lost:
+        bed.primary.lose_everything()
+    await bed.back()
+    assert list(await bed.truth().streams(session_id)) == wanted
+    for name, events in SHORT.items():
+        missed = await bed.truth().after(session_id, event_id(name, 0))
+        assert [each.event.data for each in missed.events] == [b"1", b"2"][:events]
 
 
 async def test_what_happens_while_the_store_is_away_reaches_it_afterwards(bed):

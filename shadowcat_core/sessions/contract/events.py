@@ -106,6 +106,8 @@ async def first_events_are_taken_once(given: Given) -> None:
     expect_equal(await store.stream_of(session_id, "s.0"), info("s", 2, closed=True), "behind what it has")
     expect(await store.open_stream(session_id, "t", closed=True), "one that is closed")
     expect(not await store.open_stream(session_id, "t", "", events), "takes no first events either")
+    expect(await store.open_stream(session_id, "t"), "it can be opened again")
+    expect_equal((await store.streams(session_id))[-1].closed, True, "and stays closed")
     expect_equal(await given.missed(session_id, "t", 0), ([], 0), "none of them")
 
 
