@@ -212,7 +212,7 @@ class Exchanges:
     def client_disconnected(self, client: connection.Client) -> None:
         # What mitmproxy killed without telling; usually nothing is left.
         # A replayed flow keeps the connection of its first time, and is not ended with it.
-        left = [flow for flow in self._flows.values() if flow.client_conn is client and flow.is_replay is None]
+        left = [flow for flow in self._flows.values() if flow.client_conn is client and flow.is_replay != "request"]
         for flow in left:
             self.error(flow)
 

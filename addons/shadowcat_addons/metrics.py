@@ -35,8 +35,8 @@ class Metrics:
             "shadowcat_metrics",
             str,
             "",
-            "Serve metrics for Prometheus at http://[host:]port/metrics, on 127.0.0.1 unless a host is given; empty: "
-            "off.",
+            "Serve metrics for Prometheus at http://[host:]port/metrics; a port alone is on 127.0.0.1, :port on every "
+            "interface; empty: off.",
         )
 
     def configure(self, _updated: AbstractSet[str]) -> None:

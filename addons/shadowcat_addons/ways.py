@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakSet
 
 from mitmproxy import connection, http
@@ -55,6 +55,11 @@ class _Way:
     passage: Passage
     first: Leg | WayBack | None
     """Its first step, until that is taken."""
+    came: bytes | None
+    """The body by which it was decided where it goes."""
+    asked: http.Request | None = None
+    """What every server is sent, made out for it: the request as it was when it first went to one. What becomes of the
+    flow's own since, such as a token that a script blots out, is for those who look at it."""
     request: http.Request | None = None
     """What its server was sent last."""
 
@@ -170,9 +175,13 @@ class Ways:
             if request.method == "POST":
                 self._endpoints[pool.route.name] = request.path
         its_flow.metadata.pop(UPSTREAM_LABEL, None)  # of another time, when it is replayed
-        step = await self._first_step(passage, its_flow)
+        try:
+            step = await self._first_step(passage, its_flow)
+        except BaseException:
+            passage.close()
+            raise
         if isinstance(step, Leg | WayBack):
-            self._ways[its_flow.id] = _Way(passage, step)
+            self._ways[its_flow.id] = _Way(passage, step, request.raw_content)
             return
         passage.close()
         if step is not None:
@@ -196,7 +205,8 @@ class Ways:
         except TimeoutError:
             if not waiting.expired():
                 raise
-            return None if its_flow in self._left or its_flow.error is not None else Reply(_UNAVAILABLE)
+            is_moot = its_flow.error is not None or (its_flow in self._left and not is_replay)
+            return None if is_moot else Reply(_UNAVAILABLE)
         finally:
             del self._begun[its_flow]
 
@@ -221,14 +231,18 @@ class Ways:
             _give_up(waiting)
 
     def apply(self, its_flow: http.HTTPFlow, leg: Leg) -> http.Request:
-        """Make the request of an attempt, of what the client sent: what one server is told is not for another."""
+        """Make the request of an attempt, of what was asked: what one server is told is not for another."""
         way, exchange = self._ways[its_flow.id], self._registry.get(its_flow.id)
         passage = way.passage
+        if way.asked is None:
+            way.asked = _copied(its_flow.request)
+            if exchange is not None and way.asked.raw_content != way.came:  # somebody came behind the suite
+                passage.asked = replace(passage.asked, messages=_messages_of(exchange, its_flow))
         before = its_flow.metadata.get(UPSTREAM_LABEL)
         its_flow.metadata[UPSTREAM_LABEL] = passage.upstream
         if before is not None and exchange is not None:
             self._on_note(exchange, f"{'goes on' if leg.resumes else 'sent again'} at {passage.upstream}")
-        way.request = request = _copied(its_flow.request)
+        way.request = request = _copied(way.asked)
         # The fields at once: mitmproxy's own setters each write all headers anew, which costs more than all else here.
         data, endpoint = request.data, leg.endpoint
         if leg.resumes:

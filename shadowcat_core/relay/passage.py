@@ -211,8 +211,10 @@ class Passage:
         if found is not Refusal.UNVOUCHED:
             return found
         for member in self.pool.candidates():
-            found = await manager.use(session_id, asked.authorization, asked.caller, voucher=member.name)
-            self.pool.released(member)
+            try:
+                found = await manager.use(session_id, asked.authorization, asked.caller, voucher=member.name)
+            finally:
+                self.pool.released(member)
             if found is not Refusal.UNVOUCHED:
                 return found
         return found
