@@ -58,13 +58,14 @@ class LogWriter:
         elif self._task is None or self._task.done():
             self._gather()
 
-    def hurry(self) -> None:
-        """Write what there is: gather no longer."""
+    def hurry(self) -> asyncio.Task[None]:
+        """Write what there is: gather no longer. Returns the task that does."""
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write())
+        return self._task
 
     def close(self) -> None:
         """Close the stream in the log behind its last event."""
@@ -74,10 +75,8 @@ class LogWriter:
     async def written(self) -> None:
         """Write all that there is, and wait for it."""
         self._is_awaited = True
-        self.hurry()
         try:
-            if self._task is not None:
-                await asyncio.shield(self._task)
+            await asyncio.shield(self.hurry())
         finally:
             self._is_awaited = False
 
