@@ -62,6 +62,10 @@ class _Way:
     flow's own since, such as a token that a script blots out, is for those who look at it."""
     request: http.Request | None = None
     """What its server was sent last."""
+    resumes: bool = False
+    """Whether that goes on with a stream."""
+    was_tried: bool = False
+    """Whether a server was tried before, reached or not."""
 
 
 class Ways:
@@ -238,10 +242,8 @@ class Ways:
             way.asked = _copied(its_flow.request)
             if exchange is not None and way.asked.raw_content != way.came:  # somebody came behind the suite
                 passage.asked = replace(passage.asked, messages=_messages_of(exchange, its_flow))
-        before = its_flow.metadata.get(UPSTREAM_LABEL)
+        way.was_tried, way.resumes = way.request is not None, leg.resumes
         its_flow.metadata[UPSTREAM_LABEL] = passage.upstream
-        if before is not None and exchange is not None:
-            self._on_note(exchange, f"{'goes on' if leg.resumes else 'sent again'} at {passage.upstream}")
         way.request = request = _copied(way.asked)
         # The fields at once: mitmproxy's own setters each write all headers anew, which costs more than all else here.
         data, endpoint = request.data, leg.endpoint
@@ -258,6 +260,12 @@ class Ways:
         dropped = [(name, None) for name in _NOT_RESUMED] if leg.resumes else []
         data.headers.fields = edited(data.headers.fields, [*hosts, *lengths, *dropped, *leg.edits])
         return request
+
+    def connected(self, its_flow: http.HTTPFlow) -> None:
+        """The server of the latest attempt is there, and is sent its request."""
+        way, exchange = self._ways.get(its_flow.id), self._registry.get(its_flow.id)
+        if way is not None and way.was_tried and exchange is not None:
+            self._on_note(exchange, f"{'goes on' if way.resumes else 'sent again'} at {way.passage.upstream}")
 
     def lost_answers(self, its_flow: http.HTTPFlow, reason: str) -> bytes:
         """Write an event with an error for each request whose answer will not come on its event stream."""

@@ -68,6 +68,10 @@ class FlowRelay(Protocol):
         """Make the request of an attempt, or another one that goes on with the flow's stream."""
         ...
 
+    def connected(self, its_flow: http.HTTPFlow) -> None:
+        """The server of the latest attempt is there, and is sent its request."""
+        ...
+
     def lost_answers(self, its_flow: http.HTTPFlow, reason: str) -> bytes:
         """Write an event with an error for each request whose answer will not come on its event stream."""
         ...
@@ -185,6 +189,8 @@ class AttemptingHttpStream(SeamedHttpStream):
                 self.context.server = self.flow.server_conn = connection
                 if self._has_left:
                     yield from self._abandon()
+                else:
+                    self.relay.connected(self.flow)
                 return not self._has_left
             step: Leg | Tail | Reply | None
             if goes_on:
