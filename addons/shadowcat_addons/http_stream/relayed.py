@@ -122,6 +122,8 @@ class RelayedHttpStream(AttemptingHttpStream):
     def _carry(self, carriage: Carriage) -> layer.CommandGenerator[None]:
         self._carriage = carriage
         carriage.on_over = self._nudge
+        if carriage.is_over:  # while somebody looked at the head of the answer
+            self._nudge()
         yield from self._send_data(carriage.prelude)
 
     def _go_on(self) -> layer.CommandGenerator[None]:
@@ -271,14 +273,12 @@ class RelayedHttpStream(AttemptingHttpStream):
 
     def _flush(self, event: events.Wakeup) -> layer.CommandGenerator[None]:
         carriage = self._carriage
-        if carriage is not None and carriage.is_over and self.server_state == self.state_stream_response_body:
-            yield from self._give_up_attempt()
-            if self._is_read_on:
-                yield from self._abandon()
-            else:
-                yield from self._cut("another proxy reads this stream, or its session has ended")
+        is_awaited = self.server_state in (self.state_wait_for_response_headers, self.state_gather_answer)
+        is_read = is_awaited or self.server_state == self.state_stream_response_body
+        if carriage is not None and carriage.is_over and is_read:
+            yield from self._stop_reading()
             return
-        if self._is_overdue and self.server_state in (self.state_wait_for_response_headers, self.state_gather_answer):
+        if self._is_overdue and is_awaited:
             passage = self.relay.passage(self.flow)
             self._end_patience()
             self._gather, self._gathered = None, []
@@ -287,6 +287,13 @@ class RelayedHttpStream(AttemptingHttpStream):
                 yield from self._failed(passage, FailureKind.FIRST_BYTE, str(FailureKind.FIRST_BYTE))
             return
         yield from super()._flush(event)
+
+    def _stop_reading(self) -> layer.CommandGenerator[None]:
+        """Nobody here has any use for the stream, wherever the server is with it: before its head, or behind."""
+        self._end_patience()
+        self._gather, self._gathered = None, []
+        yield from self._give_up_attempt()
+        yield from self.end_stream(Tail(cut="another proxy reads this stream, or its session has ended"))
 
     def _see_queued(self, event: events.Event) -> None:
         if isinstance(event, RequestProtocolError) and not self._awaits and hasattr(self, "flow"):
