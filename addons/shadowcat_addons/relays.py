@@ -18,6 +18,7 @@ from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.utils.asyncio_utils import create_task
 
+from shadowcat_addons.outages import Outages, report_store
 from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError, StoreUnavailable, UpstreamsError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
@@ -27,7 +28,7 @@ from shadowcat_core.messages import MessageBatch
 
 if TYPE_CHECKING:
     from shadowcat_core.relay import Relay
-    from shadowcat_core.sessions import SessionMapping, StoreReport
+    from shadowcat_core.sessions import SessionMapping
     from shadowcat_core.sessions.lifecycle import Answer, Headers
     from shadowcat_core.sessions.manager import Revived
     from shadowcat_core.upstreams import Fleet, RouteConfig, SessionsConfig, UpstreamsFile
@@ -99,8 +100,7 @@ class Relays:
         self._stamp: Stamp = None
         self._watch: asyncio.Task[None] | None = None
         self._is_running = False
-        self._is_store_away = False
-        self._down: dict[str, str] = {}
+        self._outages = Outages()
         self._sessions: SessionsConfig | None = None
         registry.watchers.append(self)
 
@@ -112,7 +112,7 @@ class Relays:
     @property
     def is_store_away(self) -> bool:
         """True from when the store of sessions did not answer until it does again."""
-        return self._is_store_away
+        return self._outages.is_store_away
 
     def in_flight(self) -> Counter[str]:
         """Count the flows that are at each upstream now, by its name."""
@@ -259,7 +259,7 @@ class Relays:
             ask=self._ask,
             clock_s=time.monotonic,
             catch_up=self._registry.catch_up,
-            on_report=_report_store,
+            on_report=report_store,
             on_moved=self._say_moved,
         )
         self._ways = self._lead(relay)
@@ -329,37 +329,17 @@ class Relays:
                 self._registry.catch_up()
                 if self._ways is not None:
                     self._ways.look()
-                self._say_states(relay)
+                self._outages.look(relay.fleet.pools())
                 await self._look(relay)
                 if beat % BEAT_LOOKS == 0:
                     relay.beat()
                     await relay.tend()
-                    self._say_store(None)
+                    self._outages.store_is(None)
             except StoreUnavailable as exc:
-                self._say_store(exc)
+                self._outages.store_is(exc)
             except Exception as exc:
                 logger.error("shadowcat: %r", exc, exc_info=exc)
             beat += 1
-
-    def _say_states(self, relay: "Relay") -> None:
-        """Say which servers have gone down since the last look, and which are back."""
-        before, self._down = self._down, {}
-        for pool in relay.fleet.pools():
-            for member in pool.members():
-                if not member.is_usable:
-                    self._down[member.name] = member.breaker.reason
-        for name in self._down.keys() - before.keys():
-            logger.warning("shadowcat: upstream %s is down: %s", name, self._down[name])
-        for name in before.keys() - self._down.keys():
-            logger.warning("shadowcat: upstream %s is back", name)
-
-    def _say_store(self, away: StoreUnavailable | None) -> None:
-        """Say when the store goes away, and when it is back; one that is gone on without says so itself."""
-        if away is not None and not self._is_store_away:
-            logger.warning("shadowcat: the store of sessions is away: %s", away)
-        elif away is None and self._is_store_away:
-            logger.warning("shadowcat: the store of sessions is back")
-        self._is_store_away = away is not None
 
     async def _look(self, relay: "Relay") -> None:
         """Load the file when it has changed."""
@@ -388,13 +368,3 @@ async def _give_up(relay: "Relay") -> None:
         # mitmproxy ends, and all that runs is cancelled. What is left to write is written all the same.
         await asyncio.sleep(0)
         await relay.aclose(CLOSE_S)
-
-
-def _report_store(report: "StoreReport") -> None:
-    if report.error is None:
-        logger.warning("shadowcat: the store of sessions is back after %.1f s", report.away_ms / 1000)
-    else:
-        logger.warning(
-            "shadowcat: the store of sessions is away (%s); sessions go on here, %d of them are to be told to it",
-            report.error, report.waiting,
-        )  # fmt: skip
