@@ -19,6 +19,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils.asyncio_utils import create_task
 
 from shadowcat_addons.outages import Outages, report_store
+from shadowcat_addons.unrouted import Unrouted
 from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError, StoreUnavailable, UpstreamsError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
@@ -101,6 +102,7 @@ class Relays:
         self._watch: asyncio.Task[None] | None = None
         self._is_running = False
         self._outages = Outages()
+        self._unrouted = Unrouted()
         self._sessions: SessionsConfig | None = None
         registry.watchers.append(self)
 
@@ -172,6 +174,17 @@ class Relays:
     def sent(self, its_flow: http.HTTPFlow) -> http.Request:
         """What the server of a flow was sent: its own request, when it goes to where its client asked."""
         return its_flow.request if self._ways is None else self._ways.sent(its_flow)
+
+    def unrouted(self, its_flow: http.HTTPFlow, error: str) -> http.Response | None:
+        """Give the response for a request that no route is about, and that has nowhere else to go."""
+        if self._relay is None:
+            return None
+        exchange = self._registry.get(its_flow.id)
+        ids = [] if exchange is None else [message.id for message in exchange.requests]
+        response = self._unrouted.answer(its_flow, error, (pool.route for pool in self._relay.fleet.pools()), ids)
+        if response is not None and exchange is not None:
+            exchange.answered_by_us = True
+        return response
 
     def over(self, its_flow: http.HTTPFlow) -> None:
         """A flow has come to its end, MCP or not."""

@@ -154,7 +154,9 @@ class Shadowcat:
         self.exchanges.client_disconnected(client)
 
     def _answer(self, flow: http.HTTPFlow, error: str) -> http.Response | None:
-        return None if is_own(flow) else self.upstream_errors.answer(flow, error)
+        if is_own(flow):
+            return None
+        return self.relays.unrouted(flow, error) or self.upstream_errors.answer(flow, error)
 
     def _holds_whole(self, flow: http.HTTPFlow) -> bool:
         return self.interception.holds_whole(flow) or self.relays.is_routed(flow)

@@ -8,6 +8,7 @@ from shadowcat_core.sessions import StoreReport
 from shadowcat_core.upstreams import FailureKind
 from tests.core.upstream_parts import break_down, file, fleet, named, route, upstream
 
+AWAY = "the store of sessions is away (refused); sessions go on here without it"
 AT_ONCE = {"health": {"passive": {"failures": 1}}}
 
 
@@ -88,12 +89,11 @@ def test_a_store_that_is_away_and_back_is_said_once_each(outages, said):
     [
         (
             StoreReport(error="refused", waiting=0, away_ms=0),
-            "the store of sessions is away (refused); sessions go on here without it",
+            AWAY,
         ),
         (
             StoreReport(error="refused", waiting=1200, away_ms=0),
-            "the store of sessions is away (refused); sessions go on here without it (1,200 of them changed and will be "
-            + "written to it)",
+            f"{AWAY} (1,200 of them changed and will be written to it)",
         ),
         (StoreReport(error=None, waiting=0, away_ms=1500), "the store of sessions is back after 1.5 s"),
     ],
