@@ -42,13 +42,12 @@ class Outages:
             logger.warning("shadowcat: the store of sessions is back")
         self.is_store_away = away is not None
 
-
-def report_store(report: "StoreReport") -> None:
-    """Say what a store that is gone on without tells of itself."""
-    if report.error is None:
-        logger.warning("shadowcat: the store of sessions is back after %.1f s", report.away_ms / 1000)
-        return
-    waiting = f" ({report.waiting:,} of them changed and will be written to it)" if report.waiting else ""
-    logger.warning(
-        "shadowcat: the store of sessions is away (%s); sessions go on here without it%s", report.error, waiting
-    )
+    def store_says(self, report: "StoreReport") -> None:
+        """Say what a store that is gone on without tells of itself."""
+        if report.error is None:
+            logger.warning("shadowcat: the store of sessions is back after %.1f s", report.away_ms / 1000)
+            return
+        waiting = f" ({report.waiting:,} of them changed and will be written to it)" if report.waiting else ""
+        logger.warning(
+            "shadowcat: the store of sessions is away (%s); sessions go on here without it%s", report.error, waiting
+        )

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from random import Random
@@ -18,8 +18,6 @@ from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.utils.asyncio_utils import create_task
 
-from shadowcat_addons.outages import Outages, report_store
-from shadowcat_addons.unrouted import Unrouted
 from shadowcat_core.correlation import Call
 from shadowcat_core.errors import StoreError, StoreUnavailable, UpstreamsError
 from shadowcat_core.exchange import Exchange, ExchangeRegistry
@@ -29,10 +27,10 @@ from shadowcat_core.messages import MessageBatch
 
 if TYPE_CHECKING:
     from shadowcat_core.relay import Relay
-    from shadowcat_core.sessions import SessionMapping
+    from shadowcat_core.sessions import SessionMapping, StoreReport
     from shadowcat_core.sessions.lifecycle import Answer, Headers
     from shadowcat_core.sessions.manager import Revived
-    from shadowcat_core.upstreams import Fleet, RouteConfig, SessionsConfig, UpstreamsFile
+    from shadowcat_core.upstreams import Fleet, Pool, RouteConfig, SessionsConfig, UpstreamsFile
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +78,16 @@ class Probing(Protocol):
     def done(self) -> None: ...
 
 
+class Outages(Protocol):
+    """Tells somebody what goes away, and what is back."""
+
+    is_store_away: bool
+
+    def look(self, pools: "Iterable[Pool]") -> None: ...
+    def store_is(self, away: StoreUnavailable | None) -> None: ...
+    def store_says(self, report: "StoreReport") -> None: ...
+
+
 class Relays:
     """The room of upstreams and sessions."""
 
@@ -88,12 +96,14 @@ class Relays:
         registry: ExchangeRegistry,
         own_requests: Askable,
         probes: Probing,
+        outages: Outages,
         lead: "Callable[[Relay], Leading]",
     ) -> None:
         """Make a room without upstreams. `lead` begins to lead flows."""
         self._registry = registry
         self._own_requests = own_requests
         self._probes = probes
+        self._outages = outages
         self._lead = lead
         self._relay: Relay | None = None
         self._ways: Leading | None = None
@@ -101,8 +111,6 @@ class Relays:
         self._stamp: Stamp = None
         self._watch: asyncio.Task[None] | None = None
         self._is_running = False
-        self._outages = Outages()
-        self._unrouted = Unrouted()
         self._sessions: SessionsConfig | None = None
         registry.watchers.append(self)
 
@@ -110,6 +118,10 @@ class Relays:
     def relay(self) -> "Relay | None":
         """What leads requests; None without a file."""
         return self._relay
+
+    def fleet(self) -> "Fleet | None":
+        """The upstreams of the file."""
+        return None if self._relay is None else self._relay.fleet
 
     @property
     def is_store_away(self) -> bool:
@@ -174,17 +186,6 @@ class Relays:
     def sent(self, its_flow: http.HTTPFlow) -> http.Request:
         """What the server of a flow was sent: its own request, when it goes to where its client asked."""
         return its_flow.request if self._ways is None else self._ways.sent(its_flow)
-
-    def unrouted(self, its_flow: http.HTTPFlow, error: str) -> http.Response | None:
-        """Give the response for a request that no route is about, and that has nowhere else to go."""
-        if self._relay is None:
-            return None
-        exchange = self._registry.get(its_flow.id)
-        ids = [] if exchange is None else [message.id for message in exchange.requests]
-        response = self._unrouted.answer(its_flow, error, (pool.route for pool in self._relay.fleet.pools()), ids)
-        if response is not None and exchange is not None:
-            exchange.answered_by_us = True
-        return response
 
     def over(self, its_flow: http.HTTPFlow) -> None:
         """A flow has come to its end, MCP or not."""
@@ -272,7 +273,7 @@ class Relays:
             ask=self._ask,
             clock_s=time.monotonic,
             catch_up=self._registry.catch_up,
-            on_report=report_store,
+            on_report=self._outages.store_says,
             on_moved=self._say_moved,
         )
         self._ways = self._lead(relay)
@@ -282,7 +283,7 @@ class Relays:
             self._probe()
 
     def _probe(self) -> None:
-        self._probes.start(lambda: None if self._relay is None else self._relay.fleet)
+        self._probes.start(self.fleet)
 
     def _stop(self) -> None:
         self._probes.done()

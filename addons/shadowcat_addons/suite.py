@@ -24,11 +24,13 @@ from shadowcat_addons.interception import Interception
 from shadowcat_addons.live import Live
 from shadowcat_addons.mcp_defaults import McpDefaults
 from shadowcat_addons.metrics import Metrics
+from shadowcat_addons.outages import Outages
 from shadowcat_addons.own_requests import OwnRequests, is_own
 from shadowcat_addons.probes import Probes
 from shadowcat_addons.relays import Relays
 from shadowcat_addons.rules import Rules
 from shadowcat_addons.tape import Tape
+from shadowcat_addons.unrouted import Unrouted
 from shadowcat_addons.upstream_errors import UpstreamErrors
 from shadowcat_addons.views import Views
 from shadowcat_core import __version__
@@ -72,7 +74,8 @@ class Shadowcat:
         self.addon_hooks = AddonHooks(pipeline)
         self.guards = Guards(pipeline)
         self.faults = Faults(pipeline, self._faulted)
-        self.relays = Relays(self.registry, self.own_requests, Probes(self.own_requests.ask), self._lead)
+        self.relays = Relays(self.registry, self.own_requests, Probes(self.own_requests.ask), Outages(), self._lead)
+        self.unrouted = Unrouted(self.registry, self.relays.fleet)
         # The tape first: what happens is recorded before anybody acts on it. The hold gives a body back before it is
         # shown for the last time.
         watchers: list[FlowWatcher] = [self.tape]
@@ -156,7 +159,7 @@ class Shadowcat:
     def _answer(self, flow: http.HTTPFlow, error: str) -> http.Response | None:
         if is_own(flow):
             return None
-        return self.relays.unrouted(flow, error) or self.upstream_errors.answer(flow, error)
+        return self.unrouted.answer(flow, error) or self.upstream_errors.answer(flow, error)
 
     def _holds_whole(self, flow: http.HTTPFlow) -> bool:
         return self.interception.holds_whole(flow) or self.relays.is_routed(flow)

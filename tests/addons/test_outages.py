@@ -2,7 +2,7 @@
 
 import pytest
 
-from shadowcat_addons.outages import Outages, report_store
+from shadowcat_addons.outages import Outages
 from shadowcat_core.errors import StoreUnavailable
 from shadowcat_core.sessions import StoreReport
 from shadowcat_core.upstreams import FailureKind
@@ -98,6 +98,6 @@ def test_a_store_that_is_away_and_back_is_said_once_each(outages, said):
         (StoreReport(error=None, waiting=0, away_ms=1500), "the store of sessions is back after 1.5 s"),
     ],
 )
-def test_what_a_store_that_is_gone_on_without_tells_is_easy_to_read(said, report, line):
-    report_store(report)
+def test_what_a_store_that_is_gone_on_without_tells_is_easy_to_read(outages, said, report, line):
+    outages.store_says(report)
     assert said() == [line]

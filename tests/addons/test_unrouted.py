@@ -1,15 +1,19 @@
 """What a request is answered that no route of the upstreams file is about. In a real proxy: tests/e2e."""
 
-import pytest
 from mitmproxy.test import tflow
 
 from shadowcat_addons.unrouted import Unrouted
-from tests.core.upstream_parts import file, route
+from shadowcat_core.exchange import ExchangeRegistry
+from tests.core.upstream_parts import fleet, route
 
 ERROR = (
     "Connection killed: Request destination unknown. Unable to figure out where this request should be forwarded to."
 )
-ROUTES = file(route("a"), route("b", path="/search", host="search.example")).routes
+FLEET = fleet(route("a"), route("b", path="/search", host="search.example"))
+
+
+def unrouted(fleet=FLEET):
+    return Unrouted(ExchangeRegistry(clock_ns=lambda: 0), lambda: fleet)
 
 
 def asked(path: str, host: str = "127.0.0.1:8080"):
@@ -19,7 +23,7 @@ def asked(path: str, host: str = "127.0.0.1:8080"):
 
 
 def test_a_client_reads_which_paths_there_are():
-    response = Unrouted().answer(asked("/wrong?key=1"), ERROR, ROUTES, [])
+    response = unrouted().answer(asked("/wrong?key=1"), ERROR)
     assert (response.status_code, response.headers["content-type"]) == (404, "application/json")
     assert response.json() == {
         "jsonrpc": "2.0",
@@ -32,37 +36,35 @@ def test_a_client_reads_which_paths_there_are():
     }
 
 
-@pytest.mark.parametrize("ids", [[7], ["a", "b"]])
-def test_each_request_gets_an_answer_with_its_id(ids):
-    told = Unrouted().answer(asked("/wrong"), ERROR, ROUTES, ids).json()
-    assert [each["id"] for each in (told if isinstance(told, list) else [told])] == ids
-
-
 def test_another_error_is_no_matter_of_routes():
-    assert Unrouted().answer(asked("/wrong"), "connection refused", ROUTES, []) is None
+    assert unrouted().answer(asked("/wrong"), "connection refused") is None
+
+
+def test_without_a_file_there_are_no_routes():
+    assert unrouted(fleet=None).answer(asked("/wrong"), ERROR) is None
 
 
 def test_a_path_is_said_once_and_not_endlessly_many_are(caplog):
-    unrouted = Unrouted()
+    room = unrouted()
     for path in ("/wrong", "/wrong", "/wrong?query"):
-        unrouted.answer(asked(path), ERROR, ROUTES, [])
+        room.answer(asked(path), ERROR)
     (record,) = caplog.records
     assert record.getMessage().startswith(
         "shadowcat: no route of the upstreams file is about /wrong at 127.0.0.1:8080;"
     )
     for number in range(200):
-        unrouted.answer(asked(f"/{number}"), ERROR, ROUTES, [])
+        room.answer(asked(f"/{number}"), ERROR)
     assert len(caplog.records) == 100
 
 
 def test_of_many_routes_the_first_are_named():
-    many = file(*(route(f"u{number}", path=f"/{number}") for number in range(12))).routes
-    message = Unrouted().answer(asked("/wrong"), ERROR, many, []).json()["error"]["message"]
+    many = fleet(*(route(f"u{number}", path=f"/{number}") for number in range(12)))
+    message = unrouted(many).answer(asked("/wrong"), ERROR).json()["error"]["message"]
     assert message.endswith("there are /0, /1, /2, /3, /4, /5, /6, /7, /8, /9 and 2 more")
 
 
 def test_what_a_client_writes_into_its_path_does_not_speak_to_the_terminal(caplog):
-    Unrouted().answer(asked("/\x1b[31m" + "x" * 10_000), ERROR, ROUTES, [])
+    unrouted().answer(asked("/\x1b[31m" + "x" * 10_000), ERROR)
     (record,) = caplog.records
     assert record.getMessage().isprintable()
     assert len(record.getMessage()) < 1_000
