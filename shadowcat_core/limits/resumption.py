@@ -82,6 +82,13 @@ READ_ON_S = Limit(
     unit="s",
     reason="How long such a stream is read without its client: as long as its events could be come back for.",
 )
+MAX_PROGRESS_TOKENS = Limit(
+    64,
+    unit="tokens",
+    reason="Progress tokens of one stream whose request runs again, for which it is known how far their progress has "
+    "come, so that none is told anew. A call has one; progress of others than the first ones, and of tokens with more "
+    "than 256 characters, passes as it comes.",
+)
 MAX_RETRY_PAUSE_MS = Limit(
     30_000,
     unit="ms",

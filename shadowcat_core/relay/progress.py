@@ -7,10 +7,12 @@ from typing import Final
 
 from shadowcat_core.errors import InvalidMessage, MessageTooLarge
 from shadowcat_core.jsonrpc import Json, parse
+from shadowcat_core.limits import MAX_PROGRESS_TOKENS
 from shadowcat_core.sse import NO_DATA, SseParser
 
 _METHOD: Final = "notifications/progress"
 _HINT: Final = b"progress"
+_MAX_TOKEN_CHARS: Final = 256
 
 type _Told = tuple[tuple[str, Json], float]  # the token with its type, as 1 and "1" are two; how far it is
 
@@ -59,7 +61,8 @@ class ProgressFilter:
         token, progress = told
         if progress <= self._heard.get(token, float("-inf")):
             return False
-        self._heard[token] = progress
+        if token in self._heard or (len(self._heard) < MAX_PROGRESS_TOKENS and len(str(token[1])) <= _MAX_TOKEN_CHARS):
+            self._heard[token] = progress
         return True
 
 
