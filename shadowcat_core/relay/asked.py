@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from shadowcat_core.jsonrpc import Kind
-from shadowcat_core.mcp import SESSION_ID_HEADER, Era, HeaderFields
+from shadowcat_core.jsonrpc import JsonRpcId, Kind
+from shadowcat_core.mcp import SESSION_ID_HEADER, Era, HeaderFields, cancelled_id
 from shadowcat_core.messages import Message
 from shadowcat_core.sessions.lifecycle import Headers
 
+_CANCELLED: Final = "notifications/cancelled"
 _INITIALIZE: Final = "initialize"
 _NOT_CARRIED: Final = frozenset({
     "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
@@ -58,6 +59,12 @@ class Asked:
     def requests(self) -> Sequence[Message]:
         """The messages that want an answer."""
         return [message for message in self.messages if message.kind is Kind.REQUEST]
+
+    @property
+    def cancelled(self) -> Sequence[JsonRpcId]:
+        """The ids of the requests that it cancels."""
+        named = [cancelled_id(message.payload) for message in self.messages if message.method == _CANCELLED]
+        return [request_id for request_id in named if request_id is not None]
 
     @cached_property
     def initialize(self) -> Message | None:

@@ -39,6 +39,7 @@ _MAX_HASTY: Final = 4
 _OK: Final = 200
 _NO_STREAM: Final = (400, 401, 403, 405, 406, 410, 415, 501)
 """The server will not have it, however often one asks."""
+_TAKEN: Final = "another proxy reads this stream, or its session has ended"
 
 
 class Carriage:
@@ -66,6 +67,7 @@ class Carriage:
         self._went_on_s: float | None = None
         self._has_left = False
         self._is_released = False
+        self._cancelled: set[JsonRpcId] = set()
         self._second: SecondRun | None = None
 
     @classmethod
@@ -173,6 +175,11 @@ class Carriage:
             self._world.listener_changed(self.stream.session_id)
         self.on_over()
 
+    def cancel(self, request_id: JsonRpcId) -> None:
+        """The client has cancelled a request: where its answer has not come, it is neither sent for nor missed."""
+        if self.stream is not None and request_id in self.stream.unanswered:
+            self._cancelled.add(request_id)
+
     def settled(self, *, broken: str | None) -> Tail | None:
         """Say how the client's stream ends, where no more is to come; None when it is to go on (`go_on`)."""
         if self._way is not None:
@@ -183,6 +190,8 @@ class Carriage:
         if self.is_over or stream.passes_unread:
             # Of what passed unread nobody knows whether it ended with an event, or had the answers in it.
             return Tail(cut=broken)
+        if stream.purpose.requests and self._cancelled.issuperset(stream.unanswered):
+            return Tail()
         cannot_resume = bool(stream.purpose.requests) and stream.mark is None
         if cannot_resume and broken is not None and self._second_run(stream).may_be:
             return None
@@ -306,7 +315,7 @@ class Carriage:
         course, stream = self._course, self.stream
         mapping = course.mapping
         if mapping is None or stream is None or self.is_over or await self._world.keeper.is_taken(stream):
-            return Tail(cut=reason or "another proxy reads this stream")
+            return Tail(cut=reason or _TAKEN)
         # Others may have moved it meanwhile; and a session whose stream is open is in use.
         found = await self._world.manager.use(mapping.session_id, self._asked.authorization, self._asked.caller)
         answers = bool(stream.purpose.requests)
@@ -330,17 +339,22 @@ class Carriage:
 
     def _second_run(self, stream: ResumableStream) -> SecondRun:
         if self._second is None:
-            self._second = SecondRun(self._world, self._course, self._asked, stream)
+            self._second = SecondRun(self._world, self._course, self._asked, stream, is_wanted=self._wants_answers)
         return self._second
+
+    def _wants_answers(self) -> bool:
+        """Say whether somebody here waits for all that has not been answered."""
+        return not self.is_over and (self.stream is None or self._cancelled.isdisjoint(self.stream.unanswered))
 
     async def _answer_otherwise(self, reason: str) -> Leg | Tail:
         """Ask for the answers once more, where that may be; they do not come on this stream by themselves."""
         stream = self.stream
+        if self.is_over:
+            return Tail(cut=_TAKEN)
         if stream is None or not stream.purpose.requests or not self._second_run(stream).may_be:
             return self._without_answers(reason)
         if self._course.mapping is not None and await self._world.keeper.is_taken(stream):
-            return Tail(cut="another proxy reads this stream")
-        self._barren = 0
+            return Tail(cut=_TAKEN)
         second = self._second_run(stream)
         return await self._run_again(second, second.begin(reason))
 
@@ -350,6 +364,8 @@ class Carriage:
         with suppress(StoreUnavailable):
             step = await finding
         self.is_reconnecting = isinstance(step, Leg)
+        if step is None and self.is_over:  # while the next one was looked for
+            return Tail(cut=_TAKEN)
         return self._without_answers(second.why) if step is None else step
 
     def _without_answers(self, reason: str) -> Tail:
@@ -360,7 +376,7 @@ class Carriage:
         mapping = self._course.mapping
         upstream = self._course.upstream if mapping is None else mapping.upstream.name
         data = []
-        for request_id in sorted(stream.unanswered, key=str):
+        for request_id in sorted({*stream.unanswered} - self._cancelled, key=str):
             data.append(stream.inject(broken_off(request_id, upstream, reason)))
             self._world.counts.answers_lost += 1
         return Tail(b"".join(data))

@@ -86,6 +86,8 @@ class Passage:
             self._course.mapping = found
             self._used = found.session_id
             self._world.opened(self._used)
+            for request_id in asked.cancelled:
+                self._world.cancelled(self._used, request_id)
             if asked.method == "DELETE" and not self._is_there(found.upstream.name):
                 return await self._end_unheard(found)
             if asked.last_event_id is not None:

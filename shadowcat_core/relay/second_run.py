@@ -4,7 +4,7 @@ Only what may run twice is (`docs/upstreams.md`), and only while its client can 
 it has been asked nothing, and has none of several answers.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from shadowcat_core.content_coding import decoded_body
@@ -32,7 +32,10 @@ _OK: Final = 200
 class SecondRun:
     """The runs behind the first one of the request that a stream answers: made when the stream breaks off."""
 
-    def __init__(self, world: World, course: Course, asked: Asked, stream: ResumableStream) -> None:
+    def __init__(
+        self, world: World, course: Course, asked: Asked, stream: ResumableStream, *, is_wanted: Callable[[], bool]
+    ) -> None:
+        """Take the runs of what was `asked`, for as long as it `is_wanted`."""
         self.is_awaited = False
         """True from a step that sends the request until its answer has begun."""
         self.why = ""
@@ -43,13 +46,14 @@ class SecondRun:
         self._course = course
         self._asked = asked
         self._stream = stream
+        self._is_wanted = is_wanted
         self._runs = 1 + course.spent
 
     @property
     def may_be(self) -> bool:
         """True when the request may be sent once more."""
         asked = self._asked
-        if asked.method != "POST" or not asked.requests or not self._stream.is_repeatable:
+        if not self._is_wanted() or asked.method != "POST" or not asked.requests or not self._stream.is_repeatable:
             return False
         if self._runs >= self._course.pool.route.retry.attempts:
             return False
@@ -85,6 +89,10 @@ class SecondRun:
         member = await self._course.go()
         if not isinstance(member, Member):
             self.why = f"{self.why}; then nobody took it again: {self._course.failures}"
+            return None
+        if not self._is_wanted():  # any more
+            self._course.released()
+            self.why = reason
             return None
         self.is_awaited = True
         self._world.counts.sent_again += 1

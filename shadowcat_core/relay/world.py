@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from shadowcat_core.jsonrpc import JsonRpcId
 from shadowcat_core.limits import REOPENING_MS
 from shadowcat_core.relay.counts import RelayCounts
 from shadowcat_core.resumption import ResumableStream, StreamKeeper
@@ -19,6 +20,10 @@ class Carried(Protocol):
 
     def taken(self) -> None:
         """Another proxy reads the stream now, or its session has ended."""
+        ...
+
+    def cancel(self, request_id: JsonRpcId) -> None:
+        """The client does not want the answer to a request any more; it may be one of another stream's."""
         ...
 
     def is_behind(self, epoch: int) -> bool:
@@ -69,6 +74,12 @@ class World:
         self.in_use[session_id] -= 1
         if not self.in_use[session_id]:
             del self.in_use[session_id]
+
+    def cancelled(self, session_id: str, request_id: JsonRpcId) -> None:
+        """A client has cancelled a request of this session, wherever its answer comes."""
+        for stream, carried in self.carried.items():
+            if stream.session_id == session_id:
+                carried.cancel(request_id)
 
     async def listen_again(self, mapping: SessionMapping) -> None:
         """Wait a little for the stream of a session that was begun anew, so that nothing is sent before it is there.
