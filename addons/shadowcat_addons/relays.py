@@ -213,7 +213,7 @@ class Relays:
         relay = self._relay
         if relay is None:
             return ["no upstreams (set shadowcat_upstreams to a file)"]
-        return [str(row) for row in relay.fleet.table()] + [str(relay.counts)]
+        return [str(row) for row in relay.fleet.table(self.in_flight())] + [str(relay.counts)]
 
     def sessions(self) -> Sequence[str]:
         """List the sessions in the order in which they began, a hundred at most, and count them all."""
@@ -245,18 +245,20 @@ class Relays:
         if ended is None:
             logger.warning("shadowcat: there is no session %s", session_id)
         else:
-            logger.info("shadowcat: session %s has ended, at %s too", session_id, ended.upstream.name)
+            logger.info("shadowcat: session %s has ended by command, at %s too", session_id, ended.upstream.name)
 
     def drain(self, name: str) -> str:
         """Let an upstream have no new sessions; those that it has stay."""
         if self._relay is None or not self._relay.fleet.drain(name):
             raise exceptions.CommandError(f"there is no upstream {name}")
+        logger.info("shadowcat: upstream %s drains, by command: it gets no new sessions", name)
         return f"{name} gets no new sessions"
 
     def undrain(self, name: str) -> str:
         """Let an upstream have new sessions again."""
         if self._relay is None or not self._relay.fleet.undrain(name):
             raise exceptions.CommandError(f"there is no upstream {name}, or the file has it no more")
+        logger.info("shadowcat: upstream %s gets new sessions again, by command", name)
         return f"{name} gets new sessions again"
 
     # --- Beginning and end --------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """All upstreams of a configuration: the pool for a request, the probes that are due, reloads that forget nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
+from types import MappingProxyType
 
 from shadowcat_core.upstreams.changes import Changes, compare
-from shadowcat_core.upstreams.member import Member, MemberRow
+from shadowcat_core.upstreams.member import DRAINING, Member, MemberRow
 from shadowcat_core.upstreams.models import UpstreamsFile
-from shadowcat_core.upstreams.pool import DRAINED, ClockS, Pool
+from shadowcat_core.upstreams.pool import ClockS, Pool
 from shadowcat_core.upstreams.probing import Prober
 from shadowcat_core.upstreams.routing import Router
 
@@ -34,7 +35,7 @@ class Fleet:
         """Find an upstream by its name."""
         return next(((pool, member) for pool, member in self._members() if member.name == name), None)
 
-    def drain(self, name: str, reason: str = DRAINED) -> bool:
+    def drain(self, name: str, reason: str = DRAINING) -> bool:
         """Let an upstream have no new sessions; False when there is none of that name."""
         found = self.find(name)
         return found is not None and found[0].drain(name, reason)
@@ -44,9 +45,9 @@ class Fleet:
         found = self.find(name)
         return found is not None and found[0].undrain(name)
 
-    def table(self) -> list[MemberRow]:
-        """Write down how all upstreams are."""
-        return [row for pool in self._pools.values() for row in pool.table()]
+    def table(self, in_flight: Mapping[str, int] = MappingProxyType({})) -> list[MemberRow]:
+        """Write down how all upstreams are; `in_flight` counts what is at them now, by name."""
+        return [row for pool in self._pools.values() for row in pool.table(in_flight)]
 
     def apply(self, file: UpstreamsFile) -> Changes:
         """Go by another file. Upstreams that stay where they are keep their health, sessions and counts."""

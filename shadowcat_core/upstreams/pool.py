@@ -15,15 +15,15 @@ from typing import Final
 from shadowcat_core.mcp import HeaderLookup
 from shadowcat_core.upstreams.balancing import Balancer, balancer
 from shadowcat_core.upstreams.health import Circuit, FailureKind, State
-from shadowcat_core.upstreams.member import Member, MemberRow, row_of
+from shadowcat_core.upstreams.member import DRAINING, Member, MemberRow, row_of
 from shadowcat_core.upstreams.models import SESSION_KEY, RouteConfig
 from shadowcat_core.upstreams.ranking import Ranking
 
 type ClockS = Callable[[], float]
 
-DRAINED: Final = "drained"
 REMOVED: Final = "no longer in the configuration"
 _NOBODY: Final[Mapping[str, Member]] = MappingProxyType({})
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 _TRIAL_S: Final = 300.0
 """How long a trial may say nothing when answers may take as long as they like."""
 
@@ -302,7 +302,7 @@ class Pool:
 
     # --- What a person does --------------------------------------------------------------------------------------
 
-    def drain(self, name: str, reason: str = DRAINED) -> bool:
+    def drain(self, name: str, reason: str = DRAINING) -> bool:
         """Let an upstream have no new sessions; False when there is none of that name."""
         return self._set_drained(name, reason)
 
@@ -314,7 +314,10 @@ class Pool:
         member = self._members.get(name)
         if member is None or member.is_removed:
             return False
-        member.drained_because = reason
+        if reason is None:
+            member.drained_because = None
+        else:
+            member.drain(reason, self._clock())
         self._settle(member)
         return True
 
@@ -326,11 +329,17 @@ class Pool:
         """The one of this name."""
         return self._members.get(name)
 
-    def table(self) -> list[MemberRow]:
-        """Write down how each of them is."""
+    def wake(self) -> None:
+        """Let the time that has passed have its effect, for who is about to look how they are."""
+        self._wake(self._clock())
+
+    def table(self, in_flight: Mapping[str, int] = _NONE) -> list[MemberRow]:
+        """Write down how each of them is; `in_flight` counts what is at them now, by name."""
         now = self._clock()
         self._wake(now)
-        return [row_of(member, self.route.name, now) for member in self._members.values()]
+        return [
+            row_of(member, self.route.name, now, in_flight.get(member.name, 0)) for member in self._members.values()
+        ]
 
     def apply(self, route: RouteConfig, known: Mapping[str, Member], elsewhere: AbstractSet[str]) -> None:
         """Go by another configuration. Upstreams that stay where they are keep their health and counts.
@@ -350,12 +359,13 @@ class Pool:
                 member.breaker.policy = route.health
             if old is not None:
                 member.drained_because = None if old.is_removed else old.drained_because
+                member.drained_at = old.drained_at
             member.is_removed = False
             members[config.name] = member
         for name, old in self._members.items():
             if name not in members and name not in elsewhere and old.sessions:
                 old.is_removed = True
-                old.drained_because = REMOVED
+                old.drain(REMOVED, now)
                 members[name] = old
         self.route = route
         self._members = members

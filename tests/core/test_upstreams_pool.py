@@ -213,6 +213,30 @@ def test_draining_takes_no_new_sessions_and_serves_old_ones():
     assert "a" in picks(one, 4)
 
 
+def test_the_table_says_since_when_one_drains_and_that_it_is_drained_when_nothing_is_there():
+    clock = Clock()
+    one = pool("a", clock=clock)
+    one.session_began("a")
+    clock.pass_s(41)
+    one.drain("a")
+    clock.pass_s(2)
+    one.drain("a")  # once more is no other drain
+    clock.pass_s(1)
+
+    def said(in_flight=0):
+        return str(*one.table({"a": in_flight})).split(" · ")[2:4]
+
+    assert said() == ["draining for 3 s", "sessions 1, in flight 0"]
+    one.session_ended("a")
+    assert said(2) == ["draining for 3 s", "sessions 0, in flight 2"]
+    assert said() == ["drained for 3 s", "sessions 0, in flight 0"]
+    one.undrain("a")
+    assert said() == ["healthy for 44 s", "sessions 0, in flight 0"]
+    clock.pass_s(5)
+    one.drain("a")
+    assert said() == ["drained for 0 s", "sessions 0, in flight 0"]
+
+
 def test_only_what_is_there_can_be_drained():
     one = fleet(route("a"), route("b", path="/b"))
     assert one.drain("b", "an upgrade")
@@ -279,7 +303,7 @@ def test_the_table_says_how_each_is_why_and_since_when():
     assert (first.state, first.circuit, first.reason, first.for_s) == (State.HEALTHY, Circuit.CLOSED, "", 0.5)
     assert (first.retry_in_s, first.sessions, first.picks, first.successes, first.failures) == (None, 1, 3, 1, 0)
     assert (second.state, second.circuit) == (State.DOWN, Circuit.OPEN)
-    assert second.reason == "cannot be reached: connection refused; drained"
+    assert second.reason == "cannot be reached: connection refused; draining"
     assert (second.for_s, second.retry_in_s, second.failures) == (0.5, 1.5, 1)
     clock.pass_s(1.5)
     assert one.table()[1].circuit is Circuit.HALF_OPEN

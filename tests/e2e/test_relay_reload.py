@@ -174,10 +174,12 @@ async def test_commands_list_drain_and_end(lanes: Lanes):
         for _ in range(4):
             await (await lane.client()).begin()
         assert len(here.begun) > 1
+        await until(lanes, f"upstream {here.name} drains, by command")
+        await until(lanes, f"upstream {here.name} gets new sessions again, by command")
         for said in (("shadowcat.drain", "nobody"), ("shadowcat.undrain", "nobody")):
             assert (await put(lanes.proxy, "call", said))[0] == 400
         await command(lanes, "shadowcat.sessions.end", client.session)
-        await until(lanes, f"session {client.session} has ended")
+        await until(lanes, f"session {client.session} has ended by command")
         assert [request.header("mcp-session-id") for request in here.asked("DELETE")] == [here.begun[0]]
         await client.call()
         assert (await client.line.response()).status == 404
