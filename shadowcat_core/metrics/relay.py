@@ -39,8 +39,8 @@ ROUTES: Final[Told] = {
 }
 UPSTREAMS: Final[Told] = {
     "picks": "Times that a request was to go to an upstream.",
-    "successes": "Requests that an upstream began to answer.",
-    "failures": "Requests that failed at an upstream.",
+    "successes": "Attempts that an upstream began to answer.",
+    "failures": "Attempts at an upstream that failed; a request that then went to another one is among them.",
     "trips": "Times that an upstream went from working to not.",
     "probes": "Health probes that were sent to an upstream.",
     "probe_failures": "Health probes of an upstream that failed.",
@@ -83,6 +83,8 @@ def relay_metrics(state: RelayState) -> Iterator[Metric]:
 
 def _upstreams(state: RelayState) -> Iterator[Metric]:
     pools = state.relay.fleet.pools()
+    for pool in pools:
+        pool.wake()
     yield from counters("route", ROUTES, [((pool.route.name,), pool.counts) for pool in pools], _ROUTE)
     members = [((pool.route.name, member.name), member) for pool in pools for member in pool.members()]
     yield from counters("upstream", UPSTREAMS, [(labels, member.counts) for labels, member in members], _UPSTREAM)

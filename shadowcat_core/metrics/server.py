@@ -76,5 +76,7 @@ class _Page(RequestHandler):
         self.set_header("Content-Type", content_type)
         self.finish(encode(self._registry))
 
+    head = get
+
     def compute_etag(self) -> None:
         """No two scrapes are alike."""

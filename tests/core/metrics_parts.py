@@ -19,7 +19,7 @@ from shadowcat_core.relay import relay_of
 from shadowcat_core.stream import StreamTap
 from shadowcat_core.tape.recorder import Recorder
 from tests.core.tape_parts import Disk, as_it_is, header
-from tests.core.upstream_parts import file, fleet, route
+from tests.core.upstream_parts import Clock, file, fleet, route
 
 EVENT = b'data: {"jsonrpc":"2.0","method":"notifications/message","params":{}}\n\n'
 
@@ -56,7 +56,8 @@ class World:
         routes = route(*(names or ("one", "two")), name="main")
         self.registry = ExchangeRegistry(time.monotonic_ns)
         self.pipeline = Pipeline(on_asyncio(time.perf_counter_ns))
-        self.fleet = fleet(routes)
+        self.clock = Clock()
+        self.fleet = fleet(routes, clock=self.clock)
         self.relay = relay_of(file(routes), self.fleet, key_file=folder / "key", ask=self._ask)
         self.disk = Disk()
         self.recorder = recorder(self.disk)

@@ -191,6 +191,14 @@ async def test_an_upstream_that_fails_is_told_by_state_and_counters(world):
     assert not [labels for _, labels in samples if ("upstream", "gone") in labels]
 
 
+async def test_a_suspect_of_which_nothing_was_heard_is_healthy_again_though_nobody_asks_it(world):
+    (pool,) = world.fleet.pools()
+    pool.failed(pool.members()[0], FailureKind.CONNECT)
+    assert state_of(scrape(world.metrics), "one") is State.SUSPECT
+    world.clock.pass_s(pool.route.health.passive.window_s)
+    assert state_of(scrape(world.metrics), "one") is State.HEALTHY
+
+
 async def test_a_relays_counters_have_their_names(world):
     world.relay.counts.answers_lost = 4
     samples = scrape(world.metrics)

@@ -48,6 +48,12 @@ async def test_the_page_has_what_is_told_now(server, client, world):
         assert samples_of(response.text) == scrape(world.metrics)
 
 
+async def test_who_asks_for_the_head_alone_gets_it(server, client):
+    response = await client.head(server.url)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
 async def test_who_asks_for_openmetrics_gets_it(server, client, world):
     response = await client.get(server.url, headers={"Accept": OPENMETRICS})
     assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
