@@ -120,8 +120,11 @@ class Exchanges:
             exchange = self._open(flow, recognition, head, body or b"")
             waiting = None if is_own else self._judge.judge_request(exchange, flow, body)
             return self._ask(exchange, flow) if waiting is None else self._ask_after(waiting, exchange, flow)
-        if isinstance(flow.client_conn.proxy_mode, ReverseMode) and not flow.comment:
-            flow.comment = flow.request.path  # mitmweb shows the comment in place of the path there (`McpDefaults`)
+        if not flow.comment:  # which mitmweb shows in place of the path there (`McpDefaults`)
+            if isinstance(flow.client_conn.proxy_mode, ReverseMode):
+                flow.comment = flow.request.path
+            elif ctx.options.shadowcat_upstreams:
+                flow.comment = flow.request.pretty_url
         return None if is_own else self._relay.asking(None, flow)
 
     async def _ask_after(self, waiting: Awaitable[None], exchange: Exchange, flow: http.HTTPFlow) -> None:

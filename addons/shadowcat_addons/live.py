@@ -101,7 +101,9 @@ class _View:
         flow = self.flow
         flow.metadata.update(labels(self.exchange))
         if flow.comment == self._comment:
-            flow.comment = self._comment = summary(self.exchange, now_ns)
+            # mitmweb marks a request that no client sent in its path column, which a comment may stand in place of.
+            mark = "↻ " if flow.is_replay == "request" else ""
+            flow.comment = self._comment = mark + summary(self.exchange, now_ns)
         if exchange_failed(self.exchange):
             flow.marked = flow.marked or FAILED_MARK
 

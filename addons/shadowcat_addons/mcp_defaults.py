@@ -7,8 +7,8 @@
   (MCP specification, Streamable HTTP, security warning). So `Host` stays as the client sent it for an upstream on a
   loopback address, and is rewritten as ever for any other, which needs its own name to find itself.
 - mitmweb does not show comments, which is where Shadowcat says what an exchange is. Its path column takes all the
-  room there is and leaves a comment 150 pixels, so in reverse mode, where every MCP exchange has the same path, the
-  comment takes its place.
+  room there is and leaves a comment 150 pixels. So in reverse mode and with upstreams, where every MCP exchange has
+  the same URL, the comment takes its place.
 """
 
 import ipaddress
@@ -27,7 +27,7 @@ SILENT_STREAM_S = 86_400
 """A day: longer than an agent's working session, and still an end for connections that are truly dead."""
 
 FORWARD_COLUMNS = ["tls", "path", "icon", "comment", "method", "status", "size", "time"]
-REVERSE_COLUMNS = ["icon", "status", "method", "comment", "size", "time"]
+LED_COLUMNS = ["icon", "status", "method", "comment", "size", "time"]
 """A comment stands at the right edge of its column, as size and time do; another column behind it would touch it."""
 
 
@@ -48,7 +48,7 @@ class McpDefaults:
 
     def configure(self, updated: AbstractSet[str]) -> None:
         # Not in `running`: the proxy may have clients by then, whose connections keep the options they began with.
-        if updated & {"mode", "shadowcat_mcp_defaults"}:
+        if updated & {"mode", "shadowcat_mcp_defaults", "shadowcat_upstreams"}:
             self._apply()
 
     def done(self) -> None:
@@ -67,12 +67,18 @@ class McpDefaults:
         if reverse:
             wanted |= {"connection_strategy": "lazy", "keep_host_header": True}
         if "web_columns" in ctx.options:  # only mitmweb has it
-            wanted["web_columns"] = REVERSE_COLUMNS if reverse else FORWARD_COLUMNS
-        changes = {name: value for name, value in wanted.items() if not ctx.options.has_changed(name)}
+            is_led = reverse or bool(ctx.options.shadowcat_upstreams)
+            wanted["web_columns"] = LED_COLUMNS if is_led else FORWARD_COLUMNS
+        changes = {name: value for name, value in wanted.items() if self._may_set(name)}
         if changes:
             logger.debug("shadowcat: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))
             self._set |= changes
             ctx.options.update(**changes)
+
+    def _may_set(self, name: str) -> bool:
+        """Whether nobody has chosen otherwise: what we set ourselves for another mode is no choice."""
+        is_ours = name in self._set and getattr(ctx.options, name) == self._set[name]
+        return is_ours or not ctx.options.has_changed(name)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if "keep_host_header" not in self._set or not isinstance(flow.client_conn.proxy_mode, ReverseMode):

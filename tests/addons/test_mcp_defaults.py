@@ -21,6 +21,7 @@ def start():
         context.options.add_option("connection_strategy", str, "eager", "", ("eager", "lazy"))
         context.options.add_option("keep_host_header", bool, False, "")
         context.options.add_option("web_columns", Sequence[str], [], "")
+        context.options.add_option("shadowcat_upstreams", str, "", "")
 
         def start(**options):
             own = {name: options.pop(name) for name in list(options) if name.startswith("shadowcat")}
@@ -49,16 +50,36 @@ def test_a_reverse_proxy_also_keeps_the_host_and_connects_when_asked(start):
     assert chosen(context) == (SILENT_STREAM_S, "lazy", True)
 
 
+FORWARD_COLUMNS = ["tls", "path", "icon", "comment", "method", "status", "size", "time"]
+LED_COLUMNS = ["icon", "status", "method", "comment", "size", "time"]
+
+
 @pytest.mark.parametrize(
-    ("mode", "columns"),
+    ("mode", "upstreams", "columns"),
     [
-        pytest.param("regular", ["tls", "path", "icon", "comment", "method", "status", "size", "time"], id="forward"),
-        pytest.param(REVERSE, ["icon", "status", "method", "comment", "size", "time"], id="reverse-gives-it-the-room"),
+        pytest.param("regular", "", FORWARD_COLUMNS, id="forward"),
+        pytest.param(REVERSE, "", LED_COLUMNS, id="reverse-gives-it-the-room"),
+        pytest.param("regular", "shadowcat.yaml", LED_COLUMNS, id="upstreams-give-it-the-room"),
     ],
 )
-def test_mitmweb_shows_the_comment_column(start, mode, columns):
-    _, context = start(mode=[mode])
+def test_mitmweb_shows_the_comment_column(start, mode, upstreams, columns):
+    _, context = start(mode=[mode], shadowcat_upstreams=upstreams)
     assert context.options.web_columns == columns
+
+
+def test_the_columns_follow_what_is_set_later(start):
+    _, context = start()
+    context.options.update(shadowcat_upstreams="shadowcat.yaml")
+    assert context.options.web_columns == LED_COLUMNS
+    context.options.update(shadowcat_upstreams="")
+    assert context.options.web_columns == FORWARD_COLUMNS
+
+
+def test_columns_that_the_user_chose_later_stay(start):
+    _, context = start()
+    context.options.update(web_columns=["path"])
+    context.options.update(shadowcat_upstreams="shadowcat.yaml")
+    assert context.options.web_columns == ["path"]
 
 
 def test_a_mode_that_is_set_later_counts_too(start):

@@ -164,3 +164,19 @@ async def test_a_flow_that_was_read_from_a_file_keeps_what_it_said(proxy):
     assert flow.comment == "tools/call echo → ok · 12.0 s · 13 messages"
     assert flow.metadata == {}
     assert proxy.suite.registry.opened == 0
+
+
+async def test_with_upstreams_other_traffic_says_where_it_goes_as_mitmweb_shows_comments_alone(proxy, tmp_path):
+    file = tmp_path / "upstreams.json"
+    file.write_text('{"routes": [{"path": "/led", "upstreams": [{"name": "a", "url": "http://127.0.0.1:1/mcp"}]}]}')
+    proxy.context.options.update(shadowcat_upstreams=str(file))
+    flow = await proxy.ask(request_flow(b"a=1", headers={"content-type": "application/x-www-form-urlencoded"}))
+    assert flow.comment == flow.request.pretty_url
+    proxy.context.options.update(shadowcat_upstreams="")
+
+
+async def test_the_comment_of_a_request_that_no_client_sent_says_so(proxy):
+    flow = request_flow()
+    flow.is_replay = "request"
+    await proxy.ask(flow)
+    assert flow.comment.startswith("↻ tools/call echo …")
