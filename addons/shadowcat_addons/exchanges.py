@@ -162,18 +162,29 @@ class Exchanges:
         else:
             response.stream = False
 
-    def stream_again(self, flow: http.HTTPFlow) -> StreamTap | None:
-        """Make another tap for an event stream that goes on from another connection; None when it has none."""
+    def stream_again(self, flow: http.HTTPFlow, *, is_ours: bool = False) -> StreamTap | None:
+        """Make another tap for an event stream that goes on from another connection; None when it has none.
+
+        `is_ours` means that what follows is of our own making, about which nobody decides.
+        """
         exchange, response = self._registry.get(flow.id), flow.response
         if exchange is None or exchange.tap is None or response is None:
             return None
         self._registry.metrics.merge(exchange.tap.metrics)
         exchange.tap.release()
-        self._stream(exchange, flow, response, HeaderFields(response.headers.fields))
+        self._stream(exchange, flow, response, HeaderFields(response.headers.fields), is_ours=is_ours)
         return exchange.tap
 
-    def _stream(self, exchange: Exchange, flow: http.HTTPFlow, response: http.Response, head: HeaderFields) -> None:
-        judges = None if self._is_own(flow) else self._judge.judges(exchange, flow)
+    def _stream(
+        self,
+        exchange: Exchange,
+        flow: http.HTTPFlow,
+        response: http.Response,
+        head: HeaderFields,
+        *,
+        is_ours: bool = False,
+    ) -> None:
+        judges = None if is_ours or self._is_own(flow) else self._judge.judges(exchange, flow)
         tap = make_tap(
             exchange,
             head,

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 from weakref import WeakSet
 
 from mitmproxy import connection, http
@@ -28,6 +29,7 @@ from shadowcat_core.resumption import WayBack
 from shadowcat_core.sessions.lifecycle import INVALID_REQUEST, NOTED_METHODS
 from shadowcat_core.stream import StreamTap
 from shadowcat_core.summary import UPSTREAM_LABEL
+from shadowcat_core.transcript import note_line
 from shadowcat_core.upstreams import Pool, RouteConfig
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,12 @@ class _Way:
     """Whether a server was tried before, reached or not."""
 
 
+class StreamAgain(Protocol):
+    """Makes another tap for a stream that goes on."""
+
+    def __call__(self, its_flow: http.HTTPFlow, /, *, is_ours: bool = False) -> StreamTap | None: ...
+
+
 class Ways:
     """The ways of the flows that run, for `http_stream`, which takes them one step after the other."""
 
@@ -77,7 +85,7 @@ class Ways:
         registry: ExchangeRegistry,
         *,
         find: Callable[[str], tuple[Exchange, http.HTTPFlow] | None],
-        stream_again: Callable[[http.HTTPFlow], StreamTap | None],
+        stream_again: StreamAgain,
         on_note: Callable[[Exchange, str], object],
     ) -> None:
         """Find ways by a relay. `on_note` hears of what happened to an exchange on its way."""
@@ -283,13 +291,19 @@ class Ways:
         self._relay.counts.answers_lost += len(waiting)
         return b"".join([sse.encode(broken_off(request_id, passage.upstream, reason)) for request_id in waiting])
 
+    def told_lost(self, its_flow: http.HTTPFlow) -> None:
+        """The client is told that answers will not come."""
+        passage, exchange = self.passage(its_flow), self._registry.get(its_flow.id)
+        if passage is not None and exchange is not None:
+            self._say(exchange, f"{passage.upstream} broke off; the client was told that it may have run")
+
     def answered(self, its_flow: http.HTTPFlow, reply: Reply, reason: str) -> http.Response:
         """Make the response for a reply, which is given in the place of a server's."""
         exchange = self._registry.get(its_flow.id)
         if exchange is not None:
             exchange.answered_by_us = True
             if reason:
-                self._on_note(exchange, reason)
+                self._say(exchange, reason)
         headers = {"content-type": "application/json"} if reply.body else {}
         return http.Response.make(reply.status, reply.body, headers)
 
@@ -318,6 +332,12 @@ class Ways:
     def closed(self, exchange: Exchange) -> None:
         """An exchange is over."""
         self._routes.pop(exchange.number, None)
+
+    def _say(self, exchange: Exchange, text: str) -> None:
+        """Say what a client was told in the place of an answer, also to who keeps no tape."""
+        self._on_note(exchange, text)
+        about = note_line(next(iter(exchange.asked), None), text).removeprefix("! ")
+        logger.warning("shadowcat: %s", about)
 
     def _later(self, noting: Coroutine[None, None, None]) -> None:
         async def note() -> None:

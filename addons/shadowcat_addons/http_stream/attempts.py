@@ -76,12 +76,16 @@ class FlowRelay(Protocol):
         """Write an event with an error for each request whose answer will not come on its event stream."""
         ...
 
+    def told_lost(self, its_flow: http.HTTPFlow) -> None:
+        """The client is told that answers will not come."""
+        ...
+
     def answered(self, its_flow: http.HTTPFlow, reply: Reply, reason: str) -> http.Response:
         """Make the response for a reply, which is given in the place of a server's."""
         ...
 
-    def stream_again(self, its_flow: http.HTTPFlow) -> StreamTap | None:
-        """Make another tap for a stream that goes on from another connection."""
+    def stream_again(self, its_flow: http.HTTPFlow, *, is_ours: bool = False) -> StreamTap | None:
+        """Make another tap for a stream that goes on from another connection, or (`is_ours`) with what we say."""
         ...
 
     def read_on(self, its_flow: http.HTTPFlow) -> None:

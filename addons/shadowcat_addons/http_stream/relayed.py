@@ -180,8 +180,20 @@ class RelayedHttpStream(AttemptingHttpStream):
             yield from self._cut(tail.cut)
         else:
             self.server_state = self.state_stream_response_body
-            yield from self._send_data(tail.data)
-            yield from self._finish(self._tap())
+            yield from self._end_with(tail.data)
+
+    def _end_with(self, errors: bytes) -> layer.CommandGenerator[None]:
+        """End the client's stream with errors of ours, which may be none, for all to see who see what servers say."""
+        tap = self._tap()
+        if errors:
+            self.relay.told_lost(self.flow)
+            tap = self.relay.stream_again(self.flow, is_ours=True)
+            yield from self._send_data(errors)
+            if tap is not None:
+                tap.watch(errors)
+                if not (yield from self._pass_on(tap, tap.end())):
+                    return
+        yield from self._finish(tap)
 
     def lead_back(self, passage: Passage, way: WayBack) -> layer.CommandGenerator[None]:
         """Send the client what it misses, and go on with the stream behind that."""
@@ -253,9 +265,8 @@ class RelayedHttpStream(AttemptingHttpStream):
         if not errors:
             return False
         # What broke off within an event is none, and nothing of ours is to be a part of it.
-        yield from self._send_data((b"\n\n" if is_within_frame else b"") + errors)
         self._new_attempt()
-        yield from self._finish(tap)
+        yield from self._end_with((b"\n\n" if is_within_frame else b"") + errors)
         return True
 
     def _failed(self, passage: Passage, kind: FailureKind, reason: str) -> layer.CommandGenerator[None]:
