@@ -11,7 +11,7 @@ from shadowcat_core.sessions.lifecycle import Headers, Refusal
 from shadowcat_core.upstreams import FailureKind, Failures, Member, Pool
 
 _FIRST_PAUSE_S: Final = 0.05
-_LONGEST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 1.0
 MAX_MOVES: Final = 4
 """Times that one exchange finds its session lost and begins it anew, before it believes the server."""
 
