@@ -223,10 +223,11 @@ class Relays:
         listing = relay.listing
         lines = [
             f"{record.session_id} at {record.mapping.upstream.name}, epoch {record.mapping.epoch}, "
-            f"{record.mapping.protocol_version}, {len(record.subscriptions)} subscriptions"
+            f"{record.mapping.protocol_version}, {_counted(len(record.subscriptions), 'subscription')}"
             for record in listing.records
         ]
-        return [*lines, f"{listing.count} sessions {time.monotonic() - listing.at_s:.0f} s ago; {relay.counts}"]
+        count = _counted(listing.count, "session")
+        return [*lines, f"{count} {time.monotonic() - listing.at_s:.0f} s ago; {relay.counts}"]
 
     def sessions_end(self, session_id: str) -> str:
         """End a session, here and at its server. Its client begins a new one."""
@@ -375,6 +376,10 @@ class Relays:
             logger.error("shadowcat: %s\nThe upstreams stay as they were.", exc)
             return
         self._apply(relay, file)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 async def _give_up(relay: "Relay") -> None:

@@ -291,17 +291,23 @@ async def _resolved(store: Store, texts: Sequence[str]) -> Sequence[SessionRecor
             for text in prefixes:
                 if record.session_id.startswith(text):
                     candidates[text].append(record)
-    if unknown := [printable(text) or "''" for text, found in candidates.items() if not found]:
-        raise UnknownSessionError(
-            f"no session has this id, or begins with it: {', '.join(unknown)} (of a beginning, at least "
-            f"{MIN_PREFIX_CHARS} characters; `shadowcat sessions ls` lists them)"
-        )
+    if unknown := [text for text, found in candidates.items() if not found]:
+        raise UnknownSessionError(f"{'; '.join(_why_unknown(unknown))} (`shadowcat sessions ls` lists them)")
     for text, found in candidates.items():
         if len(found) > 1:
             short = lines.short_ids([record.session_id for record in found]).values()
             some = ", ".join(list(short)[:5]) + (", …" if len(found) > 5 else "")
             raise AmbiguousSessionError(f"{text} begins {len(found):,} sessions: {some}; give more of it")
     return list({found[0].session_id: found[0] for found in candidates.values()}.values())
+
+
+def _why_unknown(texts: Sequence[str]) -> Iterator[str]:
+    short = [printable(text) or "''" for text in texts if len(text) < MIN_PREFIX_CHARS]
+    other = [printable(text) for text in texts if len(text) >= MIN_PREFIX_CHARS]
+    if short:
+        yield f"too short: {', '.join(short)}; of an id's beginning, at least {MIN_PREFIX_CHARS} characters are needed"
+    if other:
+        yield f"no session has this id, or begins with it: {', '.join(other)}"
 
 
 @contextmanager

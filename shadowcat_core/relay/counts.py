@@ -42,5 +42,11 @@ class RelayCounts:
     """Events that nobody had any more when their client came back."""
 
     def __str__(self) -> str:
-        named = ((name.replace("_", " "), getattr(self, name)) for name in self.__slots__)
-        return ", ".join(f"{count} {name}" for name, count in named if count) or "nothing happened yet"
+        named = ((name, getattr(self, name)) for name in self.__slots__)
+        return ", ".join(f"{count:,} {_words(name, count)}" for name, count in named if count) or "nothing happened yet"
+
+
+def _words(name: str, count: int) -> str:
+    """A counter's name behind its count: what is counted comes first, where it is said."""
+    what, *happened = name.split("_")
+    return " ".join([what.removesuffix("s") if count == 1 else what, *happened])

@@ -222,8 +222,8 @@ def test_any_id_or_beginning_that_we_give_out_can_be_given(address, text):
 @pytest.mark.parametrize(
     ("text", "status", "said"),
     [
-        ("", 3, "begins with it: ''"),
-        ("alp", 3, "at least 4 characters"),
+        ("", 3, "too short: ''; of an id's beginning, at least 4 characters are needed (`shadowcat sessions ls`"),
+        ("alp", 3, "too short: alp; of an id's beginning, at least 4 characters are needed"),
         ("ALPHA-1", 3, "no session has this id, or begins with it: ALPHA-1"),
         ("alpha-111-x", 3, "shadowcat sessions ls"),
         ("\x1b[2J~~", 3, "\\x1b[2J~~"),
@@ -237,6 +237,15 @@ def test_what_names_no_session_or_several_is_an_error_and_changes_nothing(addres
     assert said in result.stderr
     assert result.stderr.replace("\n", "").isprintable()
     assert kept(address) == ["alpha-111-one", "alpha-111-two"]
+
+
+def test_of_several_each_is_told_why_it_names_no_session(address):
+    keep(address, record("alpha-111-one"))
+    result = run("end", "alp", "alpha-111-one", "beta-1", "be", "--store", address)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "too short: alp, be; of an id's beginning" in result.stderr
+    assert "; no session has this id, or begins with it: beta-1 (" in result.stderr
+    assert kept(address) == ["alpha-111-one"]
 
 
 def test_an_exact_id_counts_before_those_that_it_begins(sqlite_address):

@@ -246,7 +246,9 @@ async def test_a_relay_that_ends_writes_what_it_has_as_long_as_it_may(world, is_
 
 def test_counts_are_told_in_words():
     assert str(RelayCounts()) == "nothing happened yet"
-    assert str(RelayCounts(requests=2, streams_read_on=1)) == "2 requests, 1 streams read on"
+    assert str(RelayCounts(requests=2, streams_read_on=1)) == "2 requests, 1 stream read on"
+    one = RelayCounts(sessions_begun=1, sent_again=1, given_up=1, answers_lost=1, events_lost=1_000)
+    assert str(one) == "1 session begun, 1 sent again, 1 given up, 1 answer lost, 1,000 events lost"
 
 
 async def test_requests_that_no_route_is_about_go_their_own_way(world):
