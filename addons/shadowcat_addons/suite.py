@@ -1,12 +1,11 @@
 """Puts Shadowcat's rooms together behind one addon, in the order in which they must see things."""
 
 import difflib
-import gc
 import logging
 import time
 from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -18,6 +17,7 @@ from shadowcat_addons.addon_hooks import AddonHooks
 from shadowcat_addons.console import Console
 from shadowcat_addons.exchanges import Exchanges, FlowWatcher
 from shadowcat_addons.faults import Faults
+from shadowcat_addons.garbage import Garbage
 from shadowcat_addons.guards import Guards
 from shadowcat_addons.hold import Hold
 from shadowcat_addons.interception import Interception
@@ -53,9 +53,6 @@ class Shadowcat:
     and the addon's handlers of the flow hooks are those of the one room that follows exchanges.
     """
 
-    _has_run: ClassVar[bool] = False
-    """True once one of this process began to run."""
-
     def __init__(self) -> None:
         self.registry = ExchangeRegistry(time.monotonic_ns, on_failure=report)
         self.defaults = McpDefaults()
@@ -85,6 +82,7 @@ class Shadowcat:
         self.hold = Hold(pipeline, self.exchanges.find, self.live.show)
         self.rules = Rules(pipeline, hold=self.hold.hold)
         self.metrics = Metrics(self._collect)
+        self.garbage = Garbage()
         watchers += [self.hold, self.live, self.console, self.faults]
         # The defaults last: what they set makes mitmproxy configure everybody once more, and an error of the tape's is
         # better told before that.
@@ -128,12 +126,7 @@ class Shadowcat:
 
     def running(self) -> None:
         self._is_running = True
-        if Shadowcat._has_run:
-            gc.collect()  # a script that is reloaded leaves the suite before behind, which would stay as well
-        Shadowcat._has_run = True
-        # All that was loaded so far stays. Else each full garbage collection would look through it, in which no stream
-        # moves for some 70 ms.
-        gc.freeze()
+        self.garbage.running()
         self.relays.running()
         for name in unknown_options(ctx.options):
             near = difflib.get_close_matches(name, list(ctx.options.keys()), n=1)
@@ -207,7 +200,7 @@ class Shadowcat:
         self.console.faulted(exchange, text)
 
     def done(self) -> None:
-        gc.unfreeze()
+        self.garbage.done()
         # Who holds messages first, the tape after all that it might still be told of.
         rooms = (
             self.metrics, self.hold, self.faults, self.rules, self.guards, self.addon_hooks, self.interception,

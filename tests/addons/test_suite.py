@@ -52,6 +52,25 @@ async def test_what_is_loaded_when_it_begins_to_run_is_no_longer_looked_through_
         assert gc.get_freeze_count() == 0
 
 
+async def test_the_young_are_collected_often_while_it_runs(suite):
+    before = gc.get_threshold()
+    with taddons.context(suite):
+        suite.running()
+        assert gc.get_threshold() == (500, *before[1:])
+        suite.done()
+        assert gc.get_threshold() == before
+
+
+async def test_who_wants_still_fewer_objects_to_wait_for_a_collection_has_them(suite):
+    before = gc.get_threshold()
+    gc.set_threshold(100)
+    with taddons.context(suite):
+        suite.running()
+        assert gc.get_threshold()[0] == 100
+        suite.done()
+    gc.set_threshold(*before)
+
+
 async def test_of_a_suite_that_is_loaded_anew_nothing_stays(suite):
     with taddons.context(before := Shadowcat()) as context:
         before.running()
