@@ -130,8 +130,8 @@ class Oracle:
         if there is None:
             streams = self.logs[session_id]
             if len(streams) == self.keeps.max_streams:
-                closed = [each for each in streams if each.info.closed]
-                streams.remove((closed or streams)[0])
+                over = [each for each in streams if each.info.closed]
+                streams.remove((over or streams)[0])
             streams.append(OracleStream(stream_id))
         if events:
             self.append(session_id, stream_id, events, 0, False)
