@@ -53,7 +53,8 @@ class RedisServer:
         argv = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
         argv += ["--save", "", "--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"]
         if self._cluster:
-            argv += ["--cluster-enabled", "yes"]
+            # Not the port that it would take, 10,000 above: connections of others may have that.
+            argv += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         with (self._directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
         self._await_pong()
