@@ -22,12 +22,12 @@ from shadowcat_core.relay.carriage import Carriage
 from shadowcat_core.relay.course import Course
 from shadowcat_core.relay.legs import request_leg
 from shadowcat_core.relay.repeats import may_repeat
-from shadowcat_core.relay.said import LOST, NOT_FOUND, UPSTREAM_FAILS, answered_in, says_lost
+from shadowcat_core.relay.said import LOST, NOT_FOUND, answered_in, says_lost
 from shadowcat_core.relay.steps import Decided, Gather, GoOn, Heard, Leg, Pass, Reply, Tail
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import WayBack, way_back
 from shadowcat_core.sessions import Handshake, SessionMapping, Upstream
-from shadowcat_core.sessions.lifecycle import Refusal, response_edits
+from shadowcat_core.sessions.lifecycle import UPSTREAM_FAILS, Refusal, response_edits
 from shadowcat_core.upstreams import (
     FailureKind,
     Failures,

@@ -14,8 +14,6 @@ from shadowcat_core.sessions.lifecycle import Answer, answered_with
 NOT_FOUND: Final = 404
 LOST: Final = (400, NOT_FOUND)
 """404 is what a server says of a session that it does not know; some say 400 (server-everything)."""
-UPSTREAM_FAILS: Final = (502, 503, 504)
-"""It, or what stands behind it, does not work."""
 _OF_A_LOST_SESSION: Final = re.compile(
     r"\b(?:no|no valid|no such|missing|invalid|unknown|expired) (?:mcp[ -])?session\b"
     r"|\bsession(?:[ -]?id)?(?: header)?(?: \S+)? (?:(?:is|was|has|has been|does|could|cannot|can) )?(?:be )?"

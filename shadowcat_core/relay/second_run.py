@@ -17,12 +17,12 @@ from shadowcat_core.relay.course import Course
 from shadowcat_core.relay.legs import request_leg
 from shadowcat_core.relay.progress import ProgressFilter
 from shadowcat_core.relay.repeats import may_repeat
-from shadowcat_core.relay.said import NOT_FOUND, UPSTREAM_FAILS, says_lost
+from shadowcat_core.relay.said import NOT_FOUND, says_lost
 from shadowcat_core.relay.steps import GoOn, Leg, Sends
 from shadowcat_core.relay.world import World
 from shadowcat_core.resumption import ResumableStream
 from shadowcat_core.sessions import SessionMapping
-from shadowcat_core.sessions.lifecycle import Refusal
+from shadowcat_core.sessions.lifecycle import UPSTREAM_FAILS, Refusal
 from shadowcat_core.sse import encode
 from shadowcat_core.upstreams import Member, SendAgain
 

@@ -18,6 +18,8 @@ type Headers = Sequence[tuple[str, str]]
 type HeaderEdit = tuple[str, str | None]
 """A header and its new value in the place of all it had; None takes it away."""
 
+UPSTREAM_FAILS: Final = (502, 503, 504)
+"""It, or what stands behind it, does not work."""
 INVALID_REQUEST: Final = -32600
 """JSON-RPC's own code: what the SDKs' servers say of a session they do not know, and their clients understand."""
 NOTED_METHODS: Final = frozenset({"resources/subscribe", "resources/unsubscribe", "logging/setLevel"})

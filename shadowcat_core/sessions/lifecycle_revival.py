@@ -11,12 +11,19 @@ from typing import Final
 from shadowcat_core.errors import InvalidMessage, SessionNotRevived, VersionChanged
 from shadowcat_core.jsonrpc import Json, JsonRpcId, dump, envelope, parse
 from shadowcat_core.mcp import SESSION_ID_HEADER
-from shadowcat_core.sessions.lifecycle import Answer, Ask, Headers, answered_with, own_headers, own_request
+from shadowcat_core.sessions.lifecycle import (
+    UPSTREAM_FAILS,
+    Answer,
+    Ask,
+    Headers,
+    answered_with,
+    own_headers,
+    own_request,
+)
 from shadowcat_core.sessions.model import SessionRecord, Upstream
 
 _INITIALIZED: Final = dump({"jsonrpc": "2.0", "method": "notifications/initialized"})
 _COMPARED: Final = ("capabilities", "serverInfo", "instructions")
-_AWAY: Final = (502, 503, 504)
 _ID_PREFIX: Final = "shadowcat-revival-"
 
 
@@ -116,7 +123,9 @@ class Reviver:
         if not 200 <= answer.status < 300:
             why = f"it answers {method} with status {answer.status}"
             # Who is warming up, or has nobody behind it, has not refused.
-            raise SessionNotRevived(self._upstream, why) from ConnectionError(why) if answer.status in _AWAY else None
+            raise SessionNotRevived(self._upstream, why) from (
+                ConnectionError(why) if answer.status in UPSTREAM_FAILS else None
+            )
 
     def _result_of(self, answer: Answer, request_id: JsonRpcId | None) -> dict[str, Json]:
         try:

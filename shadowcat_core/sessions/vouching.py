@@ -19,14 +19,22 @@ from shadowcat_core.errors import InvalidMessage, MessageTooLarge
 from shadowcat_core.jsonrpc import Kind, envelope, parse
 from shadowcat_core.limits import MAX_FAILED_VOUCHINGS, VOUCHING_TIMEOUT_S
 from shadowcat_core.sessions.access_tokens import spoil_signature
-from shadowcat_core.sessions.lifecycle import Answer, Ask, Headers, answered_with, own_headers, own_request
+from shadowcat_core.sessions.lifecycle import (
+    UPSTREAM_FAILS,
+    Answer,
+    Ask,
+    Headers,
+    answered_with,
+    own_headers,
+    own_request,
+)
 from shadowcat_core.sessions.model import ClockMs, SessionMapping
 
 _PING_ID: Final = "shadowcat-vouching"
 _PING: Final = own_request(_PING_ID, "ping", {})
 _AUTHORIZATION: Final = "Authorization"
 _REFUSALS: Final = frozenset({400, 401, 403})
-_AWAY: Final = frozenset({429, 502, 503, 504})
+_AWAY: Final = frozenset({429, *UPSTREAM_FAILS})
 _NOT_FOUND: Final = 404
 _MINUTE_MS: Final = 60_000
 

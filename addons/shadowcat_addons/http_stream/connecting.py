@@ -17,6 +17,8 @@ from mitmproxy.addons.clientplayback import ReplayHandler
 from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.proxy import commands, events, server
 
+from shadowcat_addons.http_stream.replacing import replace
+
 GIVEN_UP = "connecting was given up"
 RESET = "the connection was reset as it was made"
 
@@ -55,10 +57,4 @@ def tell_of_resets() -> Callable[[], None]:
             connection.error = RESET
             await self.server_event(events.OpenConnectionCompleted(command, RESET))
 
-    server.ConnectionHandler.open_connection = open_connection  # type: ignore[method-assign]
-
-    def undo() -> None:
-        if server.ConnectionHandler.open_connection is open_connection:
-            server.ConnectionHandler.open_connection = original  # type: ignore[method-assign]
-
-    return undo
+    return replace(server.ConnectionHandler, "open_connection", open_connection)

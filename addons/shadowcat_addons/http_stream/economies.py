@@ -16,30 +16,21 @@ from mitmproxy import addonmanager, hooks, http
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.exceptions import AddonHalt, OptionsError
 
+from shadowcat_addons.http_stream.replacing import replace
+
 _hook: Final = itemgetter(1)  # of pairs, an addon and its hook
 
 
 def economise() -> Callable[[], None]:
     """Begin to economise. Returns what undoes this."""
-    undone = [_replace(AddonManager, "trigger_event", _trigger_event), _replace(hooks.Hook, "args", _args)]
+    undone = [replace(AddonManager, "trigger_event", _trigger_event), replace(hooks.Hook, "args", _args)]
     check = getattr(http.MessageData, "__post_init__", None)  # python -O leaves it out
     if check is not None:
-        undone.append(_replace(http.MessageData, "__post_init__", _checked_once(check)))
+        undone.append(replace(http.MessageData, "__post_init__", _checked_once(check)))
 
     def undo() -> None:
         for each in undone:
             each()
-
-    return undo
-
-
-def _replace(owner: type, name: str, ours: Callable[..., object]) -> Callable[[], None]:
-    its = getattr(owner, name)
-    setattr(owner, name, ours)
-
-    def undo() -> None:
-        if getattr(owner, name) is ours:  # else somebody else has replaced it since
-            setattr(owner, name, its)
 
     return undo
 
